@@ -1,0 +1,68 @@
+"""Produced files are complete or absent: written aside, then renamed."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from earmark import InputError
+
+
+@contextmanager
+def complete(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write a file or folder to; on success it replaces `path`, on failure it is removed.
+
+    Errors: InputError naming `path` when the place is not writable or the disk is full.
+    """
+    aside = path.with_name(f".{path.name}.part")  # one name, so that what a killed run left is overwritten
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(aside)
+        yield aside
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(aside, path)
+    except OSError as error:
+        if error.filename not in (None, str(aside), str(path.parent), str(path)):
+            raise  # another file's trouble, with its own name
+        raise InputError(f"cannot write {path}: {error.strerror or error}; free space or choose another place") from error
+    finally:
+        _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write sorted, indented JSON; NaN is refused so that every reader can parse the file."""
+    with complete(path) as aside:
+        aside.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, table: pd.DataFrame, **metadata: str) -> None:
+    """Write a Parquet table; `metadata` (orientation, digests) goes into its schema. Same table, same bytes."""
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    arrow = arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **{k: v.encode() for k, v in metadata.items()}})
+    with complete(path) as aside:
+        pq.write_table(arrow, aside, compression="zstd")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a Parquet table. Errors: InputError when it is missing or damaged."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist: run the stage that makes it first")
+    try:
+        return pq.read_table(path).to_pandas()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path} is not a readable table ({error}): remove it and run its stage again") from error
