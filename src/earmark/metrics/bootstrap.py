@@ -1,0 +1,107 @@
+"""Clustered bootstrap: how far the figures would move with other speakers and other spoofing systems.
+
+Trials of one speaker or one system rise and fall together, so they are drawn together: an interval from single trials is far too narrow.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from earmark import InputError
+from earmark.metrics.detection import Costs, check
+
+FIGURES = ("eer", "min_dcf", "cllr")
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """Trials in rising order of score; r rows, u distinct scores."""
+
+    is_bonafide: NDArray[np.bool_]  # (r,)
+    last: NDArray[np.int64]  # (u,) last row of each distinct score
+    loss: Floats  # (r,) a trial's part of Cllr, in bits
+    speakers: NDArray[np.int64]  # (r,) cluster numbers
+    sources: NDArray[np.int64]  # (r,) cluster numbers, -1 where a row has none and is weighted by its speaker alone
+
+
+def intervals(
+    scores: ArrayLike,
+    is_bonafide: ArrayLike,
+    speakers: Sequence[object] | None = None,
+    sources: Sequence[object] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    costs: Costs = Costs(),
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of EER, minDCF and Cllr; (r,) arrays, one row a trial, None or NaN where speaker or source is unknown.
+
+    A row's weight is the product of two multinomial draws, its speaker's and its source's (pigeonhole bootstrap, Owen 2007). A row without
+    speaker is a cluster of its own. Errors: InputError when scores are not finite or one key is missing.
+    """
+    trials = _sorted_trials(check(scores, "scored"), np.asarray(is_bonafide, dtype=bool), speakers, sources)
+    generator = np.random.default_rng(seed)
+    draws = np.array([_figures(trials, _weights(trials, generator), costs) for _ in range(resamples)])
+    usable = draws[np.isfinite(draws).all(axis=1)]
+    if not len(usable):
+        raise InputError("no resample holds both keys: too few speakers or sources for an interval, set the number of resamples to 0")
+    low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(FIGURES)}
+
+
+def _sorted_trials(
+    scores: Floats, is_bonafide: NDArray[np.bool_], speakers: Sequence[object] | None, sources: Sequence[object] | None
+) -> _Trials:
+    if is_bonafide.all() or not is_bonafide.any():
+        raise InputError("an interval needs trials of both keys, bonafide and spoof")
+    order = np.argsort(scores, kind="stable")
+    ranked, key = scores[order], is_bonafide[order]
+    speaker, source = _clusters(speakers, len(scores)), _clusters(sources, len(scores))
+    alone = speaker < 0
+    speaker[alone] = speaker.max(initial=-1) + 1 + np.arange(np.count_nonzero(alone))
+    return _Trials(
+        is_bonafide=key,
+        last=np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)),
+        loss=np.logaddexp(0, np.where(key, -ranked, ranked)) / np.log(2),
+        speakers=speaker[order],
+        sources=np.where(key, -1, source[order]),
+    )
+
+
+def _clusters(names: Sequence[object] | None, rows: int) -> NDArray[np.int64]:
+    if names is None:
+        return np.full(rows, -1, dtype=np.int64)
+    return pd.factorize(np.asarray(names, dtype=object))[0].astype(np.int64)
+
+
+def _weights(trials: _Trials, generator: np.random.Generator) -> Floats:
+    """(r,) weights of one resample."""
+    weights = _multinomial(int(trials.speakers.max()) + 1, generator)[trials.speakers]
+    known = int(trials.sources.max()) + 1
+    # the last place, which index -1 reaches, is for rows without a source
+    return weights * np.append(_multinomial(known, generator), 1.0)[trials.sources] if known else weights
+
+
+def _multinomial(clusters: int, generator: np.random.Generator) -> Floats:
+    return np.bincount(generator.integers(clusters, size=clusters), minlength=clusters).astype(np.float64)
+
+
+def _figures(trials: _Trials, weights: Floats, costs: Costs) -> tuple[float, float, float]:
+    """Weighted EER, minDCF and Cllr; NaN when the resample holds one key alone."""
+    bonafide = weights * trials.is_bonafide
+    rejected, heard = np.cumsum(bonafide), np.cumsum(weights)
+    accepted, refused = rejected[-1], heard[-1] - rejected[-1]
+    if accepted == 0 or refused == 0:
+        return np.nan, np.nan, np.nan
+    miss = np.append(0.0, rejected[trials.last] / accepted)
+    false_alarm = np.append(1.0, (refused - (heard - rejected)[trials.last]) / refused)
+    at = int(np.argmin(np.abs(miss - false_alarm)))
+    missed = bonafide @ trials.loss
+    bits = (missed / accepted + (weights @ trials.loss - missed) / refused) / 2
+    weight_miss, weight_alarm = costs.weights
+    return (miss[at] + false_alarm[at]) / 2, float(np.min(weight_miss * miss + weight_alarm * false_alarm)), float(bits)
