@@ -1,0 +1,98 @@
+"""What is wrong with a protocol, said all at once and before any training."""
+
+import logging
+import os
+from collections.abc import Iterable
+
+import pandas as pd
+
+from earmark import InputError
+from earmark.corpora.protocol import AUDIO_SUFFIXES, KEYS, SPLITS
+
+LOG = logging.getLogger(__name__)
+SHOWN = 20  # rows of a table of culprits; the rest is counted
+
+
+def validate(table: pd.DataFrame, max_unreadable: float = 0.01) -> pd.DataFrame:
+    """Return the rows whose audio exists; `max_unreadable` is the fraction of a corpus that may be missing.
+
+    Errors: InputError with one table of all culprits: unknown keys and splits, ids that occur twice, too much missing audio.
+    """
+    missing = find_missing(table)
+    share = missing.groupby(table["corpus"]).transform("mean")
+    too_many = missing & (share > max_unreadable)
+    culprits = pd.concat([_label_faults(table), _repeat_faults(table), _faults(table, too_many, "audio file is missing")])
+    if len(culprits):
+        raise InputError(f"{_count(culprits)}\n{show(culprits)}\nmend the protocol or bring the files, then run again")
+    for corpus, lost in table[missing].groupby("corpus"):
+        LOG.warning("%s: %d audio files are missing, going on without them\n%s", corpus, len(lost), show(lost[["utterance_id", "path"]]))
+    return table[~missing].reset_index(drop=True)
+
+
+def _count(culprits: pd.DataFrame) -> str:
+    corpora = ", ".join(sorted(culprits["corpus"].unique()))
+    return f"{len(culprits)} fault{'s' if len(culprits) > 1 else ''} in {corpora}:"
+
+
+def _faults(table: pd.DataFrame, wrong: pd.Series, what: str | pd.Series) -> pd.DataFrame:
+    return table.assign(fault=what).loc[wrong, ["corpus", "utterance_id", "fault", "path"]]
+
+
+def _label_faults(table: pd.DataFrame) -> pd.DataFrame:
+    key = _faults(table, ~table["key"].isin(KEYS), "key is " + table["key"].fillna("empty") + ", not bonafide or spoof")
+    split = _faults(table, ~table["split"].isin(SPLITS), "split is " + table["split"].fillna("empty") + ", not train, dev or eval")
+    return pd.concat([key, split])
+
+
+def _repeat_faults(table: pd.DataFrame) -> pd.DataFrame:
+    return _faults(table, table["utterance_id"].duplicated(keep=False), "utterance_id occurs more than once")
+
+
+def show(rows: pd.DataFrame) -> str:
+    """Render at most SHOWN rows as text, and count the rest."""
+    text = rows.head(SHOWN).to_string(index=False, max_colwidth=100, justify="left")
+    return text + (f"\n... and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
+
+
+def find_missing(table: pd.DataFrame) -> pd.Series:
+    """Mark rows whose file does not exist, by one listing per folder: 600,000 single look-ups take minutes on network drives."""
+    parts = table["path"].str.rpartition(os.sep)
+    present = {folder: _list_files(folder) for folder in parts[0].unique()}
+    return pd.Series([name not in present[folder] for folder, name in zip(parts[0], parts[2], strict=True)], index=table.index, dtype=bool)
+
+
+def find_surplus(table: pd.DataFrame) -> list[str]:
+    """Paths of audio that lies in the table's folders without being in the table."""
+    parts = table["path"].str.rpartition(os.sep)
+    known = parts[2].groupby(parts[0]).agg(set)
+    surplus = [os.path.join(str(folder), name) for folder, names in known.items() for name in _list_files(str(folder)) - names]
+    return sorted(path for path in surplus if os.path.splitext(path)[1].lower() in AUDIO_SUFFIXES)
+
+
+def _list_files(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder or os.curdir) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return set()
+
+
+def check_needs(table: pd.DataFrame, needs: Iterable[str] = SPLITS) -> None:
+    """Refuse a table that cannot serve a run: both keys in train and in dev, and some eval; name sources of one file in the log.
+
+    Errors: InputError naming the split and what it lacks.
+    """
+    faults = []
+    for split in needs:
+        counts = table.loc[table["split"] == split, "key"].value_counts()
+        lacking = [key for key in KEYS if not counts.get(key)]
+        if len(lacking) == 2:
+            faults.append(f"no corpus brings {split} trials")
+        elif lacking and split != "eval":
+            faults.append(f"{split} is of one class: it has {counts.sum()} trials and none is {lacking[0]}")
+    if faults:
+        raise InputError("; ".join(faults) + ": add a corpus, or change the splits that the corpora in params serve")
+    train = table[(table["split"] == "train") & (table["key"] == "spoof")]
+    alone = train["source"].value_counts().loc[lambda counts: counts == 1]
+    if len(alone):
+        LOG.warning("sources with a single training file: %s", ", ".join(sorted(alone.index)))

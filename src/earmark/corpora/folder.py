@@ -1,0 +1,55 @@
+"""Any own folder: a protocol.tsv at its root, or two folders `bonafide/` and `spoof/<source>/`."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from earmark import InputError
+from earmark.corpora.protocol import AUDIO_SUFFIXES, assemble, read_text, require_columns
+
+REQUIRED = ("utterance_id", "path", "key")
+
+
+def read(root: Path) -> pd.DataFrame:
+    """Trials of an own corpus. Errors: InputError when `root` has neither form."""
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder: check the corpus's root in params")
+    return read_protocol(root) if (root / "protocol.tsv").exists() else read_folders(root)
+
+
+def read_protocol(root: Path) -> pd.DataFrame:
+    """Trials listed in `root/protocol.tsv`: tab-separated, with a header; columns beyond the known ones are conditions."""
+    path = root / "protocol.tsv"
+    lines = [line.split("\t") for line in read_text(path).splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"{path} is empty: write a header ({', '.join(REQUIRED)}) and a line an utterance, separated by tabs")
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(lines[0]):
+            raise InputError(f"{path}, row {number}: {len(line)} fields instead of {len(lines[0])}; separate them by single tabs")
+    header, *fields = [[field.strip() for field in line] for line in lines]
+    table = pd.DataFrame(fields, columns=header, dtype="str")
+    require_columns(table, REQUIRED, path)
+    lacking = table[list(REQUIRED)].isin(["", "-"])
+    if lacking.any(axis=None):
+        number = int(lacking.any(axis=1).to_numpy().argmax()) + 2
+        raise InputError(f"{path}, row {number}: {', '.join(REQUIRED)} may not be empty; fill them in")
+    return assemble(table, "folder", root)
+
+
+def read_folders(root: Path) -> pd.DataFrame:
+    """Trials found below `root/bonafide` and `root/spoof/<source>`; ids are paths below the root's parent, with extension."""
+    rows = []
+    for key in ("bonafide", "spoof"):
+        for found in _find_audio(root / key):
+            path = found.relative_to(root)
+            inside = len(path.parts) > 2
+            rows.append(((Path(root.name) / path).as_posix(), path.as_posix(), key, path.parts[1] if key == "spoof" and inside else ""))
+    if not rows:
+        raise InputError(f"{root} has neither protocol.tsv nor audio in bonafide/ and spoof/<source>/: add one of the two")
+    return assemble(pd.DataFrame(rows, columns=["utterance_id", "path", "key", "source"], dtype="str"), "folder", root)
+
+
+def _find_audio(folder: Path) -> list[Path]:
+    found = (Path(place) / name for place, _, names in os.walk(folder, followlinks=True) for name in names)
+    return sorted(path for path in found if path.suffix.lower() in AUDIO_SUFFIXES)

@@ -1,0 +1,90 @@
+"""From the corpora of a run to one table of trials."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from earmark import InputError
+from earmark.corpora import asvspoof, folder, in_the_wild, mlaad
+from earmark.corpora.checks import find_surplus, validate
+from earmark.corpora.protocol import CORE, KEYS, SPLITS
+from earmark.corpora.splits import assign_splits
+
+LOG = logging.getLogger(__name__)
+ADAPTERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    "folder": folder.read,
+    "asvspoof2019_la": asvspoof.read_2019_la,
+    "asvspoof2021_la": asvspoof.read_2021_la,
+    "asvspoof2021_df": asvspoof.read_2021_df,
+    "in_the_wild": in_the_wild.read,
+    "mlaad": mlaad.read,
+    "mlaad_source_tracing": mlaad.read_source_tracing,
+}
+
+
+class Corpus(Protocol):
+    """What `prepare` reads of a corpus's params; without a name it is called after its adapter, an own one after its folder."""
+
+    @property
+    def adapter(self) -> str: ...  # noqa: D102 (a field of params, described there)
+    @property
+    def root(self) -> Path | str: ...  # noqa: D102
+    @property
+    def splits(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def name(self) -> str | None: ...  # noqa: D102
+
+
+def prepare(corpora: Sequence[Corpus], seed: int, dev_fraction: float, eval_fraction: float, max_unreadable: float = 0.01) -> pd.DataFrame:
+    """Read each corpus, keep the splits it serves, and merge all into one validated table, sorted by corpus order and id.
+
+    `dev_fraction` and `eval_fraction` are shares of the trials of a corpus that brings no splits.
+    Errors: InputError naming the culprits of all corpora (`checks.validate`), or a corpus that has nothing for its splits.
+    """
+    fractions = {"train": 1 - dev_fraction - eval_fraction, "dev": dev_fraction, "eval": eval_fraction}
+    if not corpora:
+        raise InputError("params list no corpora: add at least one {adapter, root, splits}")
+    table = pd.concat([_read_served(corpus, fractions, seed) for corpus in corpora], ignore_index=True)
+    table = validate(table[[*CORE, *(name for name in table.columns if name not in CORE)]], max_unreadable)
+    return fill_in_domain(table)
+
+
+def _read_served(corpus: Corpus, fractions: dict[str, float], seed: int) -> pd.DataFrame:
+    if corpus.adapter not in ADAPTERS:
+        raise InputError(f"unknown adapter {corpus.adapter!r}: choose one of {', '.join(ADAPTERS)}")
+    table = ADAPTERS[corpus.adapter](Path(corpus.root))
+    table["corpus"] = corpus.name or (Path(corpus.root).resolve().name if corpus.adapter == "folder" else corpus.adapter)
+    surplus = find_surplus(table)
+    if surplus:
+        LOG.info("%s: %d audio files are in no trial, such as %s", table["corpus"].iloc[0], len(surplus), surplus[0])
+    table["split"] = _split(table, corpus.splits, fractions, seed)
+    served = table["split"].isin(corpus.splits)
+    if not served.any():
+        raise InputError(f"{corpus.adapter} at {corpus.root} has no trials for {', '.join(corpus.splits)}: change its splits in params")
+    wrong = ~table["split"].isin(SPLITS) | ~table["key"].isin(KEYS)  # kept so that validate names them with all other faults
+    return table[served | wrong].sort_values("utterance_id", kind="stable")
+
+
+def _split(table: pd.DataFrame, served: Sequence[str], fractions: dict[str, float], seed: int) -> pd.Series:
+    unsplit = table["split"].isna()
+    if not unsplit.any():
+        return table["split"]
+    if unsplit.all() and len(served) == 1:
+        return table["split"].fillna(served[0])
+    kept = {name: fractions[name] for name in SPLITS if name in served}
+    total = sum(kept.values())
+    if total <= 0:
+        raise InputError(f"no share is left for {', '.join(served)}: lower dev_fraction or eval_fraction in params")
+    LOG.info("%s: %d trials without split get one", table["corpus"].iloc[0], unsplit.sum())
+    return assign_splits(table, {name: share / total for name, share in kept.items()}, seed)
+
+
+def fill_in_domain(table: pd.DataFrame) -> pd.DataFrame:
+    """Where a corpus does not say: a spoof is in-domain when its source has training spoofs; bona fide stays null."""
+    known = set(table["source"][(table["split"] == "train") & (table["key"] == "spoof")].dropna())
+    derived = table["source"].isin(known).astype("boolean").mask(table["key"] != "spoof")
+    filled = table["in_domain"].mask(table["key"] != "spoof").fillna(derived)
+    return table.assign(in_domain=filled)

@@ -1,0 +1,74 @@
+import pytest
+
+from earmark import InputError
+from earmark.corpora import folder
+from earmark.corpora.checks import find_missing
+
+
+def write(root, *rows):
+    (root / "protocol.tsv").write_text("\n".join("\t".join(row) for row in rows) + "\n")
+
+
+def test_protocol_columns(tmp_path, tone):
+    tone("audio/a b.wav")
+    tone("audio/c.flac")
+    write(
+        tmp_path,
+        ("utterance_id", "path", "key", "source", "split", "in_domain", "codec", "made"),
+        ("my a", "audio/a b.wav", "bonafide", "-", "train", "", "mp3", ""),
+        ("c", "audio/c.flac", "spoof", "vits", "-", "0", "-", "true"),
+    )
+    table = folder.read(tmp_path)
+    assert not find_missing(table).any()
+    assert table["utterance_id"].tolist() == ["my a", "c"]
+    assert table["codec"].fillna("?").tolist() == ["mp3", "?"]
+    assert table["made"].tolist() == [False, True]
+    assert table["in_domain"].fillna(True).tolist() == [True, False]
+    assert table["split"].fillna("?").tolist() == ["train", "?"]
+
+
+def test_two_folders(tmp_path, tone):
+    for place in ("bonafide/x.wav", "bonafide/deep/x.wav", "spoof/vits/x.mp3.wav", "spoof/loose.wav"):
+        tone(place)
+    (tmp_path / "bonafide" / "notes.txt").write_text("no audio")
+    table = folder.read(tmp_path).set_index("utterance_id")
+    name = tmp_path.name
+    assert table["key"].to_dict() == {
+        f"{name}/bonafide/deep/x.wav": "bonafide",
+        f"{name}/bonafide/x.wav": "bonafide",
+        f"{name}/spoof/loose.wav": "spoof",
+        f"{name}/spoof/vits/x.mp3.wav": "spoof",
+    }
+    assert table["source"].dropna().tolist() == ["vits"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "is empty"),
+        ([("utterance_id", "path")], "has no column key"),
+        ([("utterance_id", "path", "key"), ("a", "a.wav")], "row 2: 2 fields instead of 3"),
+        ([("utterance_id", "path", "key"), ("a", "a.wav", "spoof"), ("b", "-", "spoof")], "row 3: .* may not be empty"),
+        ([("utterance_id", "path", "key", "in_domain"), ("a", "a.wav", "spoof", "maybe")], "a: in_domain is 'maybe'"),
+    ],
+)
+def test_bad_protocols_are_refused(tmp_path, rows, said):
+    write(tmp_path, *rows)
+    with pytest.raises(InputError, match=said):
+        folder.read(tmp_path)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"neither protocol\.tsv nor audio"):
+        folder.read(tmp_path)
+    with pytest.raises(InputError, match="is no folder"):
+        folder.read(tmp_path / "nothing")
+
+
+def test_the_real_recordings(shared):
+    table = folder.read(shared / "data" / "realset")
+    assert not find_missing(table).any()
+    assert table["key"].value_counts().to_dict() == {"spoof": 1123, "bonafide": 530}
+    assert table["split"].value_counts().to_dict() == {"train": 634, "eval": 564, "dev": 455}
+    assert table["source"].nunique() == 74
+    assert table["source"][table["in_domain"].fillna(False)].nunique() == 21
