@@ -1,0 +1,122 @@
+"""Any recording that libsndfile or FFmpeg can read → 16 kHz mono float32. Shapes: T samples, C channels."""
+
+import hashlib
+import io
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile as sf
+import soxr
+
+from earmark import InputError
+
+SAMPLE_RATE = 16_000  # Hz; the rate that wav2vec 2.0 was trained at and that every kernel here assumes
+MIN_SAMPLES = SAMPLE_RATE // 20  # 50 ms: less holds no phone and no level worth normalising
+BLOCK_FRAMES = 1 << 20  # frames decoded at a time, so that many channels never lie in memory together
+
+
+def read(path: Path | str) -> tuple[np.ndarray, str]:
+    """Decode a recording to (T,) float32 at 16 kHz, mean of its channels, and name the decoder used.
+
+    FFmpeg (PyAV) reads only what libsndfile refuses; on lossless files both give the same samples to the bit.
+    Errors: InputError naming the file when it is missing, no audio, truncated, too short, silent or not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        (waveform, rate), decoder = _read_libsndfile(path), "libsndfile"
+    except sf.LibsndfileError as refusal:
+        (waveform, rate), decoder = _read_ffmpeg(path, refusal), "ffmpeg"
+    _check(path, waveform, rate)
+    if rate != SAMPLE_RATE:
+        waveform = soxr.resample(waveform, rate, SAMPLE_RATE, quality="HQ")
+    return np.ascontiguousarray(waveform, dtype=np.float32), decoder
+
+
+def probe(path: Path | str) -> tuple[float, str]:
+    """Seconds that the header states (0 where it states none) and the content's digest. Errors: InputError as `read`."""
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    if not content:
+        raise InputError(f"{path}: empty file")
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    try:
+        return sf.info(io.BytesIO(content)).duration, digest
+    except sf.LibsndfileError as refusal:
+        return _probe_ffmpeg(path, refusal), digest
+
+
+def normalise_level(waveform: np.ndarray, level_dbfs: float) -> np.ndarray:
+    """Scale (T,) to an RMS of `level_dbfs`: level alone tells bona fide from spoof in real corpora, so it is taken away."""
+    rms = np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))
+    return (waveform * (10 ** (level_dbfs / 20) / rms)).astype(np.float32)
+
+
+def tile(waveform: np.ndarray, samples: int) -> np.ndarray:
+    """Repeat a (T,) waveform shorter than `samples` until it has exactly that many; a longer one is returned as it is."""
+    return waveform if len(waveform) >= samples else np.resize(waveform, samples)
+
+
+def _read_libsndfile(path: Path) -> tuple[np.ndarray, int]:
+    with sf.SoundFile(path) as file:
+        blocks = [block.mean(axis=1) for block in file.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True)]
+        mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+        if len(mono) < file.frames:
+            raise InputError(f"{path}: truncated: {len(mono)} of {file.frames} frames can be read; fetch the file again")
+        return mono, file.samplerate
+
+
+def _probe_ffmpeg(path: Path, refusal: Exception) -> float:
+    try:
+        with av.open(str(path)) as container:
+            if container.streams.audio:
+                return (container.duration or 0) / av.time_base
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise InputError(f"{path}: no decoder reads it (libsndfile: {refusal}; FFmpeg: {error})") from error
+    raise InputError(f"{path}: holds no audio stream")
+
+
+def _read_ffmpeg(path: Path, refusal: Exception) -> tuple[np.ndarray, int]:
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise InputError(f"{path}: holds no audio stream")
+            stream = container.streams.audio[0]
+            blocks = [_mono(frame) for frame in container.decode(stream)]
+            rate, stated = stream.rate, float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+    except (av.FFmpegError, ValueError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: no decoder reads it (libsndfile: {refusal}; FFmpeg: {error})") from error
+    mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    if stated and len(mono) < (stated - 0.1) * rate:
+        raise InputError(f"{path}: truncated: {len(mono) / rate:.2f} of {stated:.2f} s can be read; fetch the file again")
+    return mono, rate
+
+
+def _mono(frame: av.AudioFrame) -> np.ndarray:
+    """Mean over the channels of one FFmpeg frame, (frames,) float32, integers scaled as libsndfile scales them."""
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    if samples.dtype == np.uint8:
+        samples = (samples.astype(np.float32) - 128) / 128
+    elif np.issubdtype(samples.dtype, np.integer):
+        samples = samples.astype(np.float32 if samples.dtype == np.int16 else np.float64) / -float(np.iinfo(samples.dtype).min)
+    return samples.astype(np.float32).T.mean(axis=1)
+
+
+def _check(path: Path, waveform: np.ndarray, rate: int) -> None:
+    if not len(waveform):
+        raise InputError(f"{path}: zero samples")
+    if not np.isfinite(waveform).all():
+        raise InputError(f"{path}: holds NaN or infinite samples")
+    if len(waveform) * SAMPLE_RATE < MIN_SAMPLES * rate:
+        raise InputError(f"{path}: too short: {len(waveform)} samples at {rate} Hz, at least {MIN_SAMPLES / SAMPLE_RATE:.2f} s are needed")
+    if not np.abs(waveform).max() > 0:
+        raise InputError(f"{path}: silent from end to end")

@@ -1,0 +1,135 @@
+"""Constant-Q transform with nnAudio's kernels, by framing and matrix products.
+
+The transform is nnAudio's CQT2010v2 (octaves from repeatedly halved signals) where the hop divides by 2^(octaves−1), else its
+CQT1992v2 (every kernel at the full rate). nnAudio runs them as one-channel convolutions, which waste a CPU's vector units; here
+the signal is cut in blocks of one hop and each octave is one matrix product over all blocks of the batch.
+
+Shapes: B batch, T samples, F frames = T // hop + 1, K bins.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from nnAudio.features.cqt import CQT1992v2, CQT2010v2
+from torch import Tensor, nn
+
+from earmark.params import CqtParams
+
+
+class Kernel(NamedTuple):
+    """Filters of one octave, (W, 2N) cosine and sine parts, laid around sample 0 from `start` on, at a rate halved `halvings` times."""
+
+    halvings: int
+    start: int
+    weight: Tensor
+
+
+def reference(params: CqtParams, sample_rate: int) -> CQT2010v2 | CQT1992v2:
+    """nnAudio's own module for these settings: the definition that the fast one is tested against."""
+    octaves = math.ceil(params.bins / params.bins_per_octave)
+    settings = {
+        "sr": sample_rate, "hop_length": params.hop_samples, "fmin": params.fmin_hz, "n_bins": params.bins,
+        "bins_per_octave": params.bins_per_octave, "pad_mode": "constant", "output_format": "Complex", "verbose": False,
+    }  # fmt: skip
+    if params.hop_samples % 2 ** (octaves - 1):
+        return CQT1992v2(**settings)
+    return CQT2010v2(**settings, earlydownsample=False)
+
+
+class Cqt(nn.Module):
+    """Complex CQT of (B, T) waveforms → (B, 2, K, F): natural log of the magnitude (floored) and phase in radians."""
+
+    def __init__(self, params: CqtParams, sample_rate: int = 16_000):
+        super().__init__()
+        self.params = params
+        module = reference(params, sample_rate)
+        self.margin_samples = _span(module, params, sample_rate)
+        if params.backend == "nnaudio":
+            self.reference = module
+            return
+        kernels, lowpass = _kernels(module, params)
+        self.octaves = [(kernel.halvings, kernel.start) for kernel in kernels]
+        for index, kernel in enumerate(kernels):
+            self.register_buffer(f"kernel_{index}", kernel.weight, persistent=False)
+        self.register_buffer("lowpass", lowpass, persistent=False)
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor) -> Tensor:
+        """(B, T) → (B, 2, K, F) float32; a whole batch in one product an octave."""
+        real, imaginary = self.complex(waveform.float())
+        magnitude = torch.hypot(real, imaginary).clamp_min(self.params.floor)
+        return torch.stack((magnitude.log(), torch.atan2(imaginary, real)), dim=1)
+
+    def complex(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T) → real and imaginary part, each (B, K, F)."""
+        if self.params.backend == "nnaudio":
+            return self.reference(waveform).unbind(-1)
+        frames, signal, halved, octaves = waveform.shape[-1] // self.params.hop_samples + 1, waveform, 0, []
+        for index, (halvings, start) in enumerate(self.octaves):
+            while halved < halvings:
+                signal, halved = _halve(signal, self.lowpass), halved + 1
+            octaves.append(_filter(signal, self.get_buffer(f"kernel_{index}"), start, self.params.hop_samples >> halvings, frames))
+        real, imaginary = zip(*(octave.unflatten(-1, (2, -1)).unbind(-2) for octave in reversed(octaves)), strict=True)
+        return torch.cat(real, -1).transpose(1, 2), torch.cat(imaginary, -1).transpose(1, 2)
+
+
+def _kernels(module: CQT2010v2 | CQT1992v2, params: CqtParams) -> tuple[list[Kernel], Tensor]:
+    """Octaves from the highest down, each trimmed of its zeros and scaled by √length, and the blocked low-pass filter."""
+    lengths = module.lenghts.sqrt()  # nnAudio spells it so
+    cosine, sine = module.cqt_kernels_real[:, 0], -module.cqt_kernels_imag[:, 0]
+    per_octave, kernels = params.bins_per_octave, []
+    decimated = isinstance(module, CQT2010v2)
+    for octave, top in enumerate(range(params.bins, 0, -per_octave)):
+        bins = slice(max(top - per_octave, 0), top)
+        rows = slice(-(bins.stop - bins.start), None) if decimated else bins
+        weight = torch.cat((cosine[rows], sine[rows])) * lengths[bins].repeat(2)[:, None]
+        support = weight.abs().amax(0).nonzero()
+        first, last = int(support[0]), int(support[-1]) + 1
+        kernels.append(Kernel(octave if decimated else 0, first - weight.shape[1] // 2, weight[:, first:last].T.contiguous()))
+    return kernels, _toeplitz(module.lowpass_filter[0, 0]) if decimated else torch.zeros(0)
+
+
+def _toeplitz(taps: Tensor, outputs: int = 64) -> Tensor:
+    """Filter and decimation by 2 as one matrix (2·outputs + W − 2, outputs): column j holds the taps from row 2j on."""
+    matrix = torch.zeros(2 * outputs + len(taps) - 2, outputs)
+    for column in range(outputs):
+        matrix[2 * column : 2 * column + len(taps), column] = taps
+    return matrix
+
+
+def _halve(signal: Tensor, toeplitz: Tensor) -> Tensor:
+    """(B, T) → low-passed, every second sample: nnAudio's strided convolution with zeros around, as one product."""
+    block, outputs = toeplitz.shape
+    taps = block - 2 * outputs + 2
+    pad = (taps - 1) // 2
+    length = (signal.shape[-1] + 2 * pad - taps) // 2 + 1
+    blocks = math.ceil(length / outputs)
+    right = (blocks - 1) * 2 * outputs + block - pad - signal.shape[-1]
+    padded = nn.functional.pad(signal, (pad, max(right, 0)))
+    return (padded.unfold(-1, block, 2 * outputs)[:, :blocks] @ toeplitz).flatten(1)[:, :length]
+
+
+def _filter(signal: Tensor, weight: Tensor, start: int, hop: int, frames: int) -> Tensor:
+    """(B, T) → (B, F, 2N): output f is the product of the weights with the samples from f·hop + start on.
+
+    A kernel many hops long would be copied once a frame by framing it, so it is cut in pieces of one hop: the blocks of the signal
+    meet all pieces in one product, and piece p of frame f is what block f + p gave.
+    """
+    pieces = math.ceil(len(weight) / hop)
+    right = (frames - 1 + pieces) * hop + start - signal.shape[-1]
+    padded = nn.functional.pad(signal, (-start, right))  # a negative pad crops
+    if pieces <= 2:
+        return padded.unfold(-1, len(weight), hop)[:, :frames] @ weight
+    blocks = padded.unflatten(-1, (-1, hop))
+    stacked = nn.functional.pad(weight, (0, 0, 0, pieces * hop - len(weight))).unflatten(0, (pieces, hop))
+    output = blocks[:, :frames] @ stacked[0]
+    for piece in range(1, pieces):
+        output += blocks[:, piece : piece + frames] @ stacked[piece]
+    return output
+
+
+def _span(module: CQT2010v2 | CQT1992v2, params: CqtParams, sample_rate: int) -> int:
+    """Samples on either side of a frame that can change it, rounded up to whole hops: the margin a crop needs."""
+    longest = sample_rate / params.fmin_hz / (2 ** (1 / params.bins_per_octave) - 1)
+    return math.ceil(longest / 2 / params.hop_samples) * params.hop_samples

@@ -1,0 +1,197 @@
+"""Waveforms and CQTs of a protocol in few large memory-mapped files.
+
+A shard is `00000.safetensors` with `waveform` (samples,) int16 and `cqt` (frames, 2, K) float16, all its utterances one after the other,
+and `00000.parquet`, a row an utterance that says where it lies. Both are a function of the protocol and of params alone, so many
+workers can share the job and a killed one leaves complete shards behind.
+"""
+
+import hashlib
+import logging
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.progress import Progress
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from earmark import InputError
+from earmark.audio.decode import SAMPLE_RATE, normalise_level, read, tile
+from earmark.features.cqt import Cqt
+from earmark.files import complete, read_table, write_table
+from earmark.params import AudioParams, CqtParams, FeaturesParams
+
+log = logging.getLogger(__name__)
+INT16 = 32767
+
+
+def precompute(
+    protocol: pd.DataFrame, audio: AudioParams, cqt: CqtParams, features: FeaturesParams, output: Path, *, shard: str = "1/1", threads: int = 2
+) -> pd.DataFrame:
+    """Write the shards whose number falls to worker i of n (`shard` = "i/n"), skipping complete ones; return their index rows.
+
+    Errors: InputError when the disk is too small, before anything is written.
+    """
+    plan = _plan(protocol, features)
+    mine = {number: rows for number, rows in plan.items() if number % _worker(shard)[1] == _worker(shard)[0]}
+    prints = {number: _fingerprint(rows, audio, cqt) for number, rows in mine.items()}
+    missing = {number: rows for number, rows in mine.items() if not _is_complete(output, number, prints[number])}
+    _check_disk(pd.concat([protocol.iloc[:0], *missing.values()]), audio, cqt, output)
+    _drop_surplus(output, plan)
+    transform, before = Cqt(cqt), torch.get_num_threads()
+    torch.set_num_threads(1)  # one utterance a thread: small products gain nothing from more
+    try:
+        with Progress() as progress, ThreadPoolExecutor(threads) as pool:
+            task = progress.add_task("precompute", total=sum(map(len, missing.values())))
+            for number, rows in missing.items():
+                work = pool.map(lambda path: _transform(path, audio, transform), rows["path"])
+                results = [progress.advance(task) or result for result in work]
+                _write(output, number, rows, results, prints[number])
+    finally:
+        torch.set_num_threads(before)
+    return pd.concat([read_table(output / f"{number:05}.parquet") for number in mine], ignore_index=True) if mine else pd.DataFrame()
+
+
+class Features:
+    """Read access to a folder of shards; slices are read from the memory map, nothing else is."""
+
+    def __init__(self, folder: Path):
+        indexes = sorted(folder.glob("*.parquet"))
+        if not indexes:
+            raise InputError(f"{folder} holds no shards: run precompute_cqt first")
+        self.folder, self._files = folder, {}
+        self.index = pd.concat([read_table(path) for path in indexes], ignore_index=True).set_index("utterance_id")
+
+    @cached_property
+    def usable(self) -> pd.DataFrame:
+        """Index rows of the utterances that could be read."""
+        return self.index[self.index["error"].isna()]
+
+    def select(self, protocol: pd.DataFrame) -> pd.DataFrame:
+        """Protocol rows that have features. Errors: InputError when some were never computed (a shard is missing)."""
+        unknown = ~protocol["utterance_id"].isin(self.index.index)
+        if unknown.any():
+            raise InputError(
+                f"{self.folder} lacks {unknown.sum()} utterances of the protocol, first {protocol['utterance_id'][unknown].iloc[0]}: "
+                "run precompute_cqt for all shards"
+            )
+        return protocol[protocol["utterance_id"].isin(self.usable.index)].reset_index(drop=True)
+
+    def waveform(self, utterance: str, start: int = 0, samples: int | None = None) -> np.ndarray:
+        """(samples,) float32 from sample `start` on, at the level of params."""
+        row = self.index.loc[utterance]
+        stop = int(row["samples"]) if samples is None else min(start + samples, int(row["samples"]))
+        first = int(row["sample_start"])
+        return self._slice(int(row["shard"]), "waveform")[first + start : first + stop].astype(np.float32) * np.float32(row["scale"])
+
+    def cqt(self, utterance: str, start: int = 0, frames: int | None = None) -> np.ndarray:
+        """(2, K, frames) float32 from frame `start` on: log-magnitude and phase."""
+        row = self.index.loc[utterance]
+        stop = int(row["frames"]) if frames is None else min(start + frames, int(row["frames"]))
+        first = int(row["frame_start"])
+        return self._slice(int(row["shard"]), "cqt")[first + start : first + stop].astype(np.float32).transpose(1, 2, 0)
+
+    def _slice(self, number: int, name: str):
+        if number not in self._files:
+            self._files[number] = _open(self.folder / f"{number:05}.safetensors")
+        return self._files[number].get_slice(name)
+
+
+def _open(path: Path):
+    try:
+        return safe_open(path, framework="np")
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is corrupt ({error}): remove it and run precompute_cqt again") from error
+
+
+def _plan(protocol: pd.DataFrame, features: FeaturesParams) -> dict[int, pd.DataFrame]:
+    """Cut the protocol, in its order, into shards of about `shard_seconds` of speech."""
+    numbers = (protocol["seconds"].cumsum() // features.shard_seconds).astype(int)
+    return {number: rows for number, (_, rows) in enumerate(protocol.groupby(numbers.to_numpy(), sort=True))}
+
+
+def _worker(shard: str) -> tuple[int, int]:
+    worker, _, workers = shard.partition("/")
+    if not (worker.isdigit() and workers.isdigit() and 1 <= int(worker) <= int(workers)):
+        raise InputError(f"--shard {shard}: write i/n with 1 ≤ i ≤ n")
+    return int(worker) - 1, int(workers)
+
+
+def _fingerprint(rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams) -> str:
+    content = [audio.model_dump_json(), cqt.model_dump_json(), *rows["utterance_id"], *rows["digest"]]
+    return hashlib.sha256("\n".join(content).encode()).hexdigest()
+
+
+def _is_complete(output: Path, number: int, fingerprint: str) -> bool:
+    path = output / f"{number:05}.safetensors"
+    if not path.exists() or not path.with_suffix(".parquet").exists():
+        return False
+    try:
+        with safe_open(path, framework="np") as file:
+            return file.metadata().get("fingerprint") == fingerprint
+    except (SafetensorError, OSError):
+        log.warning("%s is corrupt: it is made again", path)
+        return False
+
+
+def _drop_surplus(output: Path, plan: dict[int, pd.DataFrame]) -> None:
+    """Remove shards that an earlier, longer protocol left."""
+    for path in output.glob("[0-9]*"):
+        if path.stem.isdigit() and int(path.stem) not in plan:
+            path.unlink()
+
+
+def _check_disk(rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams, output: Path) -> None:
+    seconds = rows["seconds"].clip(lower=audio.clip_samples / SAMPLE_RATE).sum()
+    needed = int(seconds * SAMPLE_RATE * (2 + 4 * cqt.bins / cqt.hop_samples))
+    place = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    log.info("precompute_cqt writes %.1f MB of features for %d utterances; %.1f MB are free", needed / 1e6, len(rows), free / 1e6)
+    if needed > free:
+        raise InputError(f"{output}: {needed / 1e9:.1f} GB of features do not fit in the {free / 1e9:.1f} GB free there")
+
+
+def _transform(path: str, audio: AudioParams, transform: Cqt) -> tuple[np.ndarray, np.ndarray, float, str] | str:
+    """Waveform int16, CQT (F, 2, K) float16, scale and decoder of a recording; the reason where it cannot be used."""
+    try:
+        waveform, decoder = read(path)
+    except InputError as error:
+        return str(error)
+    waveform = normalise_level(tile(waveform, audio.clip_samples), audio.level_dbfs)
+    scale = np.float32(np.abs(waveform).max() / INT16)
+    quantised = np.round(waveform / scale).astype(np.int16)
+    # the CQT is that of the stored waveform, so that what training computes from it is what lies here
+    stored = torch.from_numpy(quantised.astype(np.float32) * scale)
+    return quantised, transform(stored[None])[0].permute(2, 0, 1).half().numpy(), float(scale), decoder
+
+
+def _write(output: Path, number: int, rows: pd.DataFrame, results: list, fingerprint: str) -> None:
+    empty = (np.zeros(0, np.int16), None, 1.0, None)
+    parts = [empty if isinstance(result, str) else result for result in results]
+    frames = [0 if part[1] is None else len(part[1]) for part in parts]
+    samples = [len(part[0]) for part in parts]
+    index = pd.DataFrame(
+        {
+            "utterance_id": rows["utterance_id"].to_numpy(),
+            "shard": number,
+            "sample_start": np.cumsum([0, *samples[:-1]]),
+            "samples": samples,
+            "frame_start": np.cumsum([0, *frames[:-1]]),
+            "frames": frames,
+            "scale": [part[2] for part in parts],
+            "decoder": pd.array([part[3] for part in parts], dtype="str"),
+            "error": pd.array([result if isinstance(result, str) else None for result in results], dtype="str"),
+        }
+    )
+    cqts = [part[1] for part in parts if part[1] is not None]
+    tensors = {
+        "waveform": np.concatenate([part[0] for part in parts]),
+        "cqt": np.concatenate(cqts) if cqts else np.zeros((0, 2, 1), np.float16),
+    }
+    with complete(output / f"{number:05}.safetensors") as aside:
+        save_file(tensors, aside, metadata={"fingerprint": fingerprint})
+    write_table(output / f"{number:05}.parquet", index)

@@ -1,0 +1,72 @@
+"""wav2vec 2.0 read at three depths. Shapes: B batch, T samples, F frames (50 Hz), D width."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+from earmark import InputError
+from earmark.params import EncoderParams
+
+# on by default in the configuration; they would hide frames, drop layers or drop units of a frozen encoder
+DISTURBANCES_OFF = {"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0}
+
+
+def configuration(params: EncoderParams) -> dict[str, Any]:
+    """Configuration of the encoder up to its last tap, of pretrained weights or of random ones; it lies in the checkpoint."""
+    rates = {"hidden_dropout": params.dropout, "attention_dropout": params.dropout, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
+    if params.pretrained is None:
+        config = Wav2Vec2Config(
+            hidden_size=params.hidden, num_attention_heads=params.heads, intermediate_size=4 * params.hidden,
+            conv_dim=(params.conv_width,) * 7, feat_extract_norm="layer", do_stable_layer_norm=True, num_conv_pos_embeddings=64,
+            num_conv_pos_embedding_groups=16,
+        )  # fmt: skip
+    else:
+        config = _pretrained_configuration(params)
+    config.update({**DISTURBANCES_OFF, **rates, "num_hidden_layers": params.taps[-1]})
+    return config.to_diff_dict()
+
+
+def _pretrained_configuration(params: EncoderParams) -> Wav2Vec2Config:
+    try:
+        config = Wav2Vec2Config.from_pretrained(str(params.pretrained), revision=params.revision or "main")
+    except OSError as error:
+        raise InputError(f"wavespec.encoder.pretrained: {params.pretrained} is neither a folder nor reachable on the hub ({error})") from error
+    if config.num_hidden_layers < params.taps[-1]:
+        raise InputError(f"wavespec.encoder.taps: {params.pretrained} has {config.num_hidden_layers} layers, no layer {params.taps[-1]}")
+    return config
+
+
+class TappedWav2Vec2(nn.Module):
+    """(B, T) waveform → three (B, F, D) features: the outputs of the tapped transformer layers. No layer above the last is built."""
+
+    def __init__(self, config: dict[str, Any], taps: tuple[int, int, int]):
+        super().__init__()
+        self.taps = taps
+        self.model = Wav2Vec2Model(Wav2Vec2Config(**config))
+        self.model.encoder.layer_norm = nn.Identity() if config.get("do_stable_layer_norm") else self.model.encoder.layer_norm
+        self.width = self.model.config.hidden_size
+
+    def load_pretrained(self, params: EncoderParams) -> None:
+        """Load published weights. Errors: InputError naming the keys that the file lacks."""
+        # the folder's own keys decide; layers above the tap, the quantizer and projections are surplus and allowed
+        loaded, report = Wav2Vec2Model.from_pretrained(
+            str(params.pretrained), revision=params.revision or "main", config=self.model.config, output_loading_info=True
+        )
+        missing = [key for key in report["missing_keys"] if key != "masked_spec_embed"]
+        if missing or report.get("mismatched_keys"):
+            raise InputError(f"{params.pretrained}: weights lack or misfit {missing or report['mismatched_keys']}")
+        weights = {key: value for key, value in loaded.state_dict().items() if not key.startswith("encoder.layer_norm") or self._has_final_norm}
+        self.model.load_state_dict(weights, strict=True)
+
+    @property
+    def _has_final_norm(self) -> bool:
+        return not isinstance(self.model.encoder.layer_norm, nn.Identity)
+
+    def forward(self, waveform: Tensor) -> list[Tensor]:
+        """(B, T) → [(B, F, D)] * 3; each waveform is first brought to zero mean and unit variance, as in pretraining."""
+        centred = waveform - waveform.mean(-1, keepdim=True)
+        standard = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + 1e-7)
+        states = self.model(standard, output_hidden_states=True).hidden_states
+        return [states[tap] for tap in self.taps]

@@ -1,0 +1,78 @@
+"""WaveSpec (Jin, Lang, Leng, ICASSP 2025): two synchronised views of a clip, fused at three scales.
+
+Shapes: B batch, T samples, K CQT bins, F frames, E embedding.
+"""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from earmark.networks.fusion import CrossModalFusion
+from earmark.networks.resnet import ResNet18
+from earmark.networks.unet import UNet
+from earmark.networks.wav2vec2 import TappedWav2Vec2
+from earmark.params import WaveSpecParams
+
+
+class Detection(NamedTuple):
+    """embedding (B, E) and logits (B, 2) in the order spoof, bona fide."""
+
+    embedding: Tensor
+    logits: Tensor
+
+    @property
+    def cm_score(self) -> Tensor:
+        """(B,) countermeasure score: higher = more bona fide."""
+        return self.logits[:, 1] - self.logits[:, 0]
+
+
+class WaveSpec(nn.Module):
+    """Waveform (B, T) and CQT (B, 2, K, F) of the same instant → embedding and logits."""
+
+    def __init__(self, params: WaveSpecParams, encoder: dict[str, Any]):
+        super().__init__()
+        self.params = params
+        self.encoder = TappedWav2Vec2(encoder, params.encoder.taps) if params.views != "cqt" else None
+        self.unet = UNet(params.spectrogram) if params.views != "waveform" else None
+        width = int(encoder["hidden_size"])
+        self.fusion = nn.ModuleList(
+            CrossModalFusion(width, channels * params.spectrogram.bands, params.fusion_width, params.reduction, chained=scale > 0)
+            for scale, channels in enumerate(params.spectrogram.widths)
+        )
+        two = params.head == "2d"
+        self.head = ResNet18(1 if two else params.fusion_width, params.head_widths, 2 if two else 1)
+        self.dropout = nn.Dropout(params.dropout)
+        self.classifier = nn.Linear(params.head_widths[-1], 2)
+
+    def forward(self, waveform: Tensor, cqt: Tensor) -> Detection:
+        """See the class."""
+        views = self.encoder(waveform) if self.encoder is not None else [None] * 3
+        spectra = self.unet(cqt) if self.unet is not None else [None] * 3
+        fused = None
+        for fusion, view, spectrum in zip(self.fusion, views, spectra, strict=True):
+            fused = fusion(None if view is None else view.transpose(1, 2), None if spectrum is None else self._pool(spectrum), fused)
+        assert fused is not None
+        embedding = self.head(fused[:, None] if self.params.head == "2d" else fused).float()
+        return Detection(embedding, self.classifier(self.dropout(embedding)).float())
+
+    def _pool(self, spectrum: Tensor) -> Tensor:
+        """(B, C, K', F') → (B, C·bands, F'): mean over the bins of each band."""
+        return nn.functional.adaptive_avg_pool2d(spectrum, (self.params.spectrogram.bands, spectrum.shape[-1])).flatten(1, 2)
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """Parameters of a pretrained encoder, which have a learning rate of their own; none where it is random."""
+        return list(self.encoder.parameters()) if self.encoder is not None and self.params.encoder.pretrained else []
+
+    def freeze_encoder(self, frozen: bool) -> None:
+        """Freeze a pretrained encoder (evaluation mode, no gradient) or release it."""
+        for parameter in self.encoder_parameters():
+            parameter.requires_grad_(not frozen)
+        if frozen and self.encoder is not None and self.params.encoder.pretrained:
+            self.encoder.eval()
+
+
+def clip_frames(samples: int) -> int:
+    """Frames that both views of a clip share, 201 of 64,600 samples: as many as wav2vec 2.0's seven convolutions (kernels 10 3 3 3 3 2 2, strides 5 2 2 2 2 2 2) make."""
+    for kernel, stride in zip((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), strict=True):
+        samples = (samples - kernel) // stride + 1
+    return samples
