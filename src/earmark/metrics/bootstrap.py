@@ -37,7 +37,7 @@ def intervals(
     resamples: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-    costs: Costs = Costs(),
+    costs: Costs = Costs(),  # noqa: B008 - frozen
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of EER, minDCF and Cllr; (r,) arrays, one row a trial, None or NaN where speaker or source is unknown.
 

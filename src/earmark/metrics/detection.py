@@ -156,6 +156,6 @@ def min_tdcf_2021(curve: DetectionCurve, asv: AsvScores, costs: TandemCosts = Ta
 
 def _normalised_minimum(curve: DetectionCurve, always: float, miss: float, false_alarm: float) -> float:
     if min(miss, false_alarm) < 0 or always + min(miss, false_alarm) == 0:
-        raise InputError("min t-DCF is undefined with these verification scores: check their labels, and that higher is the claimed speaker")
+        raise InputError("min t-DCF is undefined with these verification scores: check labels, and that higher is the claimed speaker")
     cost = always + miss * curve.miss + false_alarm * curve.false_alarm
     return float(np.min(cost) / (always + min(miss, false_alarm)))
