@@ -50,6 +50,12 @@ def read_folders(root: Path) -> pd.DataFrame:
     return assemble(pd.DataFrame(rows, columns=["utterance_id", "path", "key", "source"], dtype="str"), "folder", root)
 
 
+def read_recordings(root: Path) -> pd.DataFrame:
+    """Every audio file below `root` as a bona fide trial; ids are paths below `root`, with extension. No file: an empty table."""
+    places = [path.relative_to(root).as_posix() for path in _find_audio(root)]
+    return assemble(pd.DataFrame({"utterance_id": places, "path": places, "key": "bonafide"}, dtype="str"), "folder", root)
+
+
 def _find_audio(folder: Path) -> list[Path]:
     found = (Path(place) / name for place, _, names in os.walk(folder, followlinks=True) for name in names)
     return sorted(path for path in found if path.suffix.lower() in AUDIO_SUFFIXES)
