@@ -17,7 +17,7 @@ from earmark.files import complete
 
 # espeak-ng's speak_lib.h
 SYNCHRONOUS, CHARACTERS, UTF8 = 2, 1, 1
-RATE, PITCH, RANGE = 1, 3, 4
+RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 VOICES = {
@@ -111,6 +111,7 @@ class Engine:
         self.pieces: list[np.ndarray] = []
         self.callback = CALLBACK(self._collect)  # kept, or it would be freed while the engine calls it
         self.library.espeak_SetSynthCallback(self.callback)
+        self.library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # breath and flutter are drawn; at the start the seed is the time
 
     def _collect(self, samples: Any, count: int, events: Any) -> int:
         if samples and count:
@@ -123,8 +124,8 @@ class Engine:
             raise InputError(f"espeak-ng has no voice {voice}: install espeakng-loader again")
 
     def say(self, text: str, words_per_minute: int, pitch: int, pitch_range: int) -> np.ndarray:
-        """Speak a sentence: (T,) float32 at 16 kHz; `pitch` and `pitch_range` from 0 to 100."""
-        for name, value in ((RATE, words_per_minute), (PITCH, pitch), (RANGE, pitch_range)):
+        """Speak a sentence: (T,) float32 at 16 kHz; `pitch` and `pitch_range` from 0 to 100; turned down, as loud voices clip."""
+        for name, value in ((RATE, words_per_minute), (VOLUME, 30), (PITCH, pitch), (RANGE, pitch_range)):
             self.library.espeak_SetParameter(name, value, 0)
         self.pieces = []
         spoken = text.encode()
