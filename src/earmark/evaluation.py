@@ -56,7 +56,7 @@ def headline(protocol: pd.DataFrame) -> pd.DataFrame:
     if "subset" in protocol:
         subset, corpus = protocol["subset"], pd.Index(protocol["corpus"])
         parted = corpus.isin(corpus[subset.notna().to_numpy(bool)])
-        chosen &= ~parted | (subset == "eval").to_numpy(bool, na_value=False)
+        chosen = chosen & (~parted | (subset == "eval").to_numpy(bool, na_value=False))
     if not chosen.any():
         raise InputError("the protocol has no trial in split eval: add an evaluation corpus, or mark trials `eval` in the column split")
     return protocol.take(np.flatnonzero(chosen)).reset_index(drop=True)
@@ -143,7 +143,8 @@ def _breakdowns(trials: pd.DataFrame, min_trials: int) -> dict[str, pd.DataFrame
     tables = {f"per_{name}": _breakdown(trials, name, min_trials) for name in ("source", "attack") if name in trials}
     conditions = {name: _breakdown(trials, name, min_trials) for name in _conditions(trials)}
     if conditions:
-        tables["per_condition"] = pd.concat(list(conditions.values()), keys=list(conditions), names=["condition", None]).reset_index(level="condition").reset_index(drop=True)
+        table = pd.concat(list(conditions.values()), keys=list(conditions), names=["condition", "row"])
+        tables["per_condition"] = table.reset_index().drop(columns="row")
     return tables
 
 

@@ -64,13 +64,29 @@ def _plain(row: dict[Any, Any]) -> dict[str, Any]:
 def _print(report: DetectionReport) -> None:
     console = Console()
     for name, rows in report.tables.items():
-        shown = rows.rename(columns={column: f"{column} %" for column in PERCENT})
-        table = Table(*map(str, shown.columns), title=name.replace("_", " "))
-        for record in rows.to_dict("records"):
-            table.add_row(*(_cell(str(column), value) for column, value in record.items()))
-        console.print(table)
+        # the headline has few rows and many figures: it stands upright to fit a terminal
+        console.print(_upright(rows) if name == "headline" else _across(rows, name.replace("_", " ")))
     for warning in report.warnings:
         console.print(f"WARNING: {warning}", style="bold red")
+
+
+def _upright(rows: pd.DataFrame) -> Table:
+    records = rows.to_dict("records")
+    table = Table("figure", *(f"{record['corpus']}\n{record['trials']}" for record in records), title="headline")
+    for column in map(str, rows.columns[2:]):
+        table.add_row(_title(column), *(_cell(column, record[column]) for record in records))
+    return table
+
+
+def _across(rows: pd.DataFrame, title: str) -> Table:
+    table = Table(*(_title(str(column)) for column in rows.columns), title=title)
+    for record in rows.to_dict("records"):
+        table.add_row(*(_cell(str(column), value) for column, value in record.items()))
+    return table
+
+
+def _title(column: str) -> str:
+    return f"{column} %" if column in PERCENT else column
 
 
 def _cell(column: str, value: Any) -> str:

@@ -44,9 +44,8 @@ MOST_BARS = 60
 
 
 def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")  # without pyplot: no screen, no global state
-        return figure, list(np.atleast_1d(figure.subplots(1, count)))
+    figure = Figure(figsize=(width, height), layout="constrained")  # without pyplot: no screen, no global state
+    return figure, list(np.atleast_1d(figure.subplots(1, count)))
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -54,6 +53,7 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(aside, format="png", dpi=150, metadata={"Software": None})  # a version in the file would change its bytes
 
 
+@mpl.rc_context(STYLE)
 def draw_det(path: Path, curves: Mapping[str, DetectionCurve]) -> None:
     """Detection error trade-off of named systems or corpora on normal-deviate axes (Martin et al. 1997), their EER marked."""
     figure, (axes,) = _panels(1, 5.6, 5.4)
@@ -75,6 +75,7 @@ def draw_det(path: Path, curves: Mapping[str, DetectionCurve]) -> None:
     _save(figure, path)
 
 
+@mpl.rc_context(STYLE)
 def draw_score_histogram(path: Path, bonafide: NDArray, spoof: NDArray, threshold: float, name: str) -> None:
     """Densities of the scores of both keys, (b,) and (s,), with the decision threshold."""
     figure, (axes,) = _panels(1, 6.4, 3.6)
@@ -89,6 +90,7 @@ def draw_score_histogram(path: Path, bonafide: NDArray, spoof: NDArray, threshol
     _save(figure, path)
 
 
+@mpl.rc_context(STYLE)
 def draw_embeddings(path: Path, embeddings: NDArray, keys: Sequence[str], sources: Sequence[object], seed: int) -> None:
     """t-SNE (van der Maaten and Hinton 2008) of (N, E) embeddings, coloured by key and by source; at most 2,000 points."""
     rows = sample_rows(len(embeddings), seed)
@@ -102,6 +104,7 @@ def draw_embeddings(path: Path, embeddings: NDArray, keys: Sequence[str], source
     _scatter_sources(right, place, source)
     for axes, title in ((left, "Embeddings (t-SNE) by key"), (right, "by source")):
         axes.set(xticks=[], yticks=[], title=title)
+        axes.spines[:].set_visible(False)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, markerscale=2)
     _save(figure, path)
 
@@ -117,9 +120,11 @@ def _project(embeddings: NDArray, seed: int) -> NDArray:
     if count < 4:
         return np.column_stack([np.arange(count), np.zeros(count)])
     from sklearn.manifold import TSNE  # a second to import, and tables alone never need it
+    from threadpoolctl import threadpool_limits
 
     perplexity = min(30.0, (count - 1) / 3)
-    return TSNE(perplexity=perplexity, init="random", random_state=seed, n_jobs=1).fit_transform(np.asarray(embeddings, np.float32))
+    with threadpool_limits(1):  # the order of its sums, and so the picture, follows the number of threads
+        return TSNE(perplexity=perplexity, init="random", random_state=seed, n_jobs=1).fit_transform(np.asarray(embeddings, np.float32))
 
 
 def _scatter_sources(axes: Axes, place: NDArray, source: NDArray) -> None:
@@ -127,7 +132,7 @@ def _scatter_sources(axes: Axes, place: NDArray, source: NDArray) -> None:
     named = sorted(counts, key=lambda name: (-counts[name], name))[:NAMED_SOURCES]
     others = ~np.isin(source.astype(str), [*named, "bona fide"])
     if others.any():
-        label = f"{len(counts) - len(named)} other sources"
+        label = f"{len(counts) - len(named)} more ({others.sum()})"
         axes.scatter(place[others, 0], place[others, 1], s=9, color=PALE, lw=0, label=label)
     for i, name in enumerate(["bona fide", *named]):
         at = place[source == name]
@@ -135,6 +140,7 @@ def _scatter_sources(axes: Axes, place: NDArray, source: NDArray) -> None:
         axes.scatter(at[:, 0], at[:, 1], s=11, color=colour, marker=marker, alpha=0.8, lw=0, label=f"{name[:28]} ({len(at)})")
 
 
+@mpl.rc_context(STYLE)
 def draw_training(path: Path, history: pd.DataFrame) -> None:
     """Losses (columns named *loss*) and error rates (*eer*) by epoch; the best dev EER is marked."""
     figure, (left, right) = _panels(2, 9, 3.4)
@@ -156,9 +162,10 @@ def _mark_best(axes: Axes, epochs: NDArray, rates: NDArray) -> None:
     if np.isfinite(rates).any():
         best = int(np.nanargmin(rates))
         axes.plot(epochs[best], rates[best], "o", ms=9, mfc="none", mec="black")
-        axes.annotate(f"best {rates[best]:.2f}", (epochs[best], rates[best]), (0, 9), textcoords="offset points", ha="center")
+        axes.set_title(f"EER, % (best dev {rates[best]:.2f} in epoch {epochs[best]:g})")
 
 
+@mpl.rc_context(STYLE)
 def draw_source_bars(path: Path, table: pd.DataFrame, name: str) -> None:
     """EER of each source with its count, hardest first; `table` has value, spoof, eer (NaN: too few trials, counts alone)."""
     rows = table.sort_values(["eer", "spoof", "value"], ascending=[False, False, True], na_position="last", kind="stable").head(MOST_BARS)
