@@ -156,36 +156,35 @@ def _plan(rows: pd.DataFrame, known: Sequence[str], unseen: Sequence[str], per_u
 def _name_file(utterance_id: str) -> str:
     """A file name for an id; ids that had to change get a digest, so that two never meet."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", utterance_id)
-    return plain if plain == utterance_id else f"{plain}-{hashlib.sha256(utterance_id.encode()).hexdigest()[:8]}"
+    return f"{plain}.flac" if plain == utterance_id else f"{plain}-{hashlib.sha256(utterance_id.encode()).hexdigest()[:8]}.flac"
 
 
 def _make(
     rows: pd.DataFrame, plan: dict[str, list[str]], unseen: Sequence[str], seed: int, root: Path, workers: int | None, keep: bool
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Make all copies below `root`; returns protocol rows of the copies and of the bona fide recordings kept."""
-    records = rows.fillna("").astype("object") if rows.empty else rows.astype("object").where(rows.notna(), "")
-    records = records.sort_values("utterance_id").to_dict("records")
-    jobs, made, kept = [], {}, {}
-    for row in records:
-        name, stem = str(row["utterance_id"]), _name_file(str(row["utterance_id"]))
-        targets = {system: f"spoof/{system}/{stem}.flac" for system in plan[name]}
-        copies = tuple((system, _draw(name, system, seed), root / target) for system, target in targets.items())
-        jobs.append(Job(name, str(row["path"]), copies, root / f"bonafide/{stem}.flac" if keep else None))
-        carried = {column: str(row[column]) for column in CARRIED}
-        made[name] = [_describe(f"{name}-{system}", target, system, system in unseen) | carried for system, target in targets.items()]
-        kept[name] = carried | {"utterance_id": name, "path": f"bonafide/{stem}.flac", "key": "bonafide", "made": "0"}
+    jobs, made, kept = [], [], []
+    for row in rows.astype("object").where(rows.notna(), "").sort_values("utterance_id").to_dict("records"):
+        name, carried = str(row["utterance_id"]), {column: str(row[column]) for column in CARRIED}
+        jobs.append(_order(name, str(row["path"]), plan[name], seed, root, keep))
+        made += [(name, _describe(name, system, system in unseen) | carried) for system in plan[name]]
+        kept += [(name, carried | {"utterance_id": name, "path": f"bonafide/{_name_file(name)}", "key": "bonafide", "made": "0"})]
     failed = _run(jobs, workers)
     if failed:
         LOG.warning("%d recordings cannot be decoded and are left out: %s", len(failed), "; ".join(failed.values()))
     if len(failed) == len(jobs):
         raise InputError(f"none of {len(jobs)} recordings can be copied: {next(iter(failed.values()), 'there are no bona fide rows')}")
-    done = [job.utterance_id for job in jobs if job.utterance_id not in failed]
-    return [row for name in done for row in made[name]], [kept[name] for name in done] if keep else []
+    return [row for name, row in made if name not in failed], [row for name, row in kept if name not in failed]
 
 
-def _describe(utterance_id: str, path: str, system: str, unseen: bool) -> dict[str, str]:
-    fixed = {"key": "spoof", "kind": "copysynthesis", "made": "1"}
-    return {"utterance_id": utterance_id, "path": path, "source": system, "in_domain": "0" if unseen else "1", **fixed}
+def _order(name: str, path: str, systems: list[str], seed: int, root: Path, keep: bool) -> Job:
+    copies = tuple((system, _draw(name, system, seed), root / "spoof" / system / _name_file(name)) for system in systems)
+    return Job(name, path, copies, root / "bonafide" / _name_file(name) if keep else None)
+
+
+def _describe(name: str, system: str, unseen: bool) -> dict[str, str]:
+    row = {"utterance_id": f"{name}-{system}", "path": f"spoof/{system}/{_name_file(name)}", "key": "spoof", "source": system}
+    return row | {"in_domain": "0" if unseen else "1", "kind": "copysynthesis", "made": "1"}
 
 
 def _run(jobs: list[Job], workers: int | None) -> dict[str, str]:
