@@ -25,6 +25,7 @@ def make(corpus="one", rows=240, seed=0, gap=1.5):
             "speaker": [f"p{i % 8}" for i in range(rows)],
             "split": "eval",
             "language": np.where(np.arange(rows) < 200, "en", "de"),
+            "in_domain": pd.array(np.where(bonafide, None, np.arange(rows) % 4 < 2), dtype="boolean"),
             "kind": np.where(bonafide, None, np.where(np.arange(rows) % 2, "tts", "vocoder")),
             "origin": np.where(~bonafide & (np.arange(rows) % 4 == 0), "local", "web"),
             "seconds": generator.random(rows).round(1),
@@ -63,7 +64,7 @@ def test_rows_by_source_attack_and_condition():
     german = conditions.loc[("language", "de")]
     assert (german["bonafide"], german["spoof"]) == (13, 27)
     assert np.isnan(german["eer"])  # 13 bona fide trials are too few
-    assert set(tables["per_condition"]["condition"]) == {"language", "kind", "origin"}  # seconds are a measure, no condition
+    assert set(tables["per_condition"]["condition"]) == {"language", "in_domain", "kind", "origin"}  # seconds are a measure, no condition
 
 
 def test_classical_engines_are_reported_apart():

@@ -86,7 +86,7 @@ def detection_report(
 
 def _parts(trials: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
     for value in sorted(trials[column].dropna().unique()):
-        yield str(value), trials.take(np.flatnonzero(trials[column].to_numpy() == value))
+        yield str(value), trials.take(np.flatnonzero((trials[column] == value).to_numpy(bool, na_value=False)))
 
 
 def _variants(trials: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -19,6 +19,7 @@ DRAWINGS = {
     "training": lambda path: figures.draw_training(path, HISTORY),
     "training without dev": lambda path: figures.draw_training(path, HISTORY[["epoch", "train/loss"]]),
     "sources": lambda path: figures.draw_source_bars(path, SOURCES, "one"),
+    "no source with enough trials": lambda path: figures.draw_source_bars(path, SOURCES[1:], "one"),
     "embeddings": lambda path: figures.draw_embeddings(
         path, np.arange(240.0).reshape(60, 4), ["bonafide", "spoof"] * 30, [None, *range(59)], 0
     ),

@@ -64,6 +64,8 @@ def _plain(row: dict[Any, Any]) -> dict[str, Any]:
 def _print(report: DetectionReport) -> None:
     console = Console()
     for name, rows in report.tables.items():
+        if name == "per_source" and rows.equals(report.tables.get("per_attack")):
+            continue  # a corpus whose attacks are its sources
         # the headline has few rows and many figures: it stands upright to fit a terminal
         console.print(_upright(rows) if name == "headline" else _across(rows, name.replace("_", " ")))
     for warning in report.warnings:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from earmark.files import complete
 from earmark.metrics.detection import DetectionCurve, eer, eer_point
@@ -59,18 +59,18 @@ def draw_det(path: Path, curves: Mapping[str, DetectionCurve]) -> None:
     figure, (axes,) = _panels(1, 5.6, 5.4)
     floor, ceiling = 0.0005, 0.95
     for i, (name, curve) in enumerate(curves.items()):
-        miss, false_alarm = (norm.ppf(np.clip(rate, floor / 2, 1 - floor / 2)) for rate in (curve.miss, curve.false_alarm))
+        miss, false_alarm = (ndtri(np.clip(rate, floor / 2, 1 - floor / 2)) for rate in (curve.miss, curve.false_alarm))
         rate, colour = eer(curve), CYCLE[i % len(CYCLE)]
         style = "-" if i < len(CYCLE) else "--"
         axes.step(false_alarm, miss, style, where="post", color=colour, lw=1.8, label=f"{name}: EER {rate:.2%}")
-        point = norm.ppf(np.clip(rate, floor, ceiling))
+        point = ndtri(np.clip(rate, floor, ceiling))
         axes.plot(point, point, MARKERS[i % len(MARKERS)], color=colour, ms=7, mec="white", zorder=3)
-    ticks, limits = norm.ppf(DET_TICKS), norm.ppf([floor, ceiling])
+    ticks, limits = ndtri(DET_TICKS), ndtri([floor, ceiling])
     axes.plot(limits, limits, color=GREY, lw=0.8, ls=":")
     axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel="spoof accepted (false alarm), %", ylabel="bona fide rejected (miss), %")
     axes.set_xticks(ticks, [f"{100 * tick:g}" for tick in DET_TICKS])
     axes.set_yticks(ticks, [f"{100 * tick:g}" for tick in DET_TICKS])
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper right", frameon=True, framealpha=1, edgecolor="none")
     axes.set_title("Detection error trade-off")
     _save(figure, path)
 
@@ -167,22 +167,29 @@ def _mark_best(axes: Axes, epochs: NDArray, rates: NDArray) -> None:
 
 @mpl.rc_context(STYLE)
 def draw_source_bars(path: Path, table: pd.DataFrame, name: str) -> None:
-    """EER of each source with its count, hardest first; `table` has value, spoof, eer (NaN: too few trials, counts alone)."""
-    rows = table.sort_values(["eer", "spoof", "value"], ascending=[False, False, True], na_position="last", kind="stable").head(MOST_BARS)
-    figure, (axes,) = _panels(1, 6.6, 1.2 + 0.24 * len(rows))
-    rates = 100 * rows["eer"].to_numpy(np.float64)
-    places = np.arange(len(rows))
-    axes.barh(places, np.nan_to_num(rates), color=BLUE, height=0.7)
-    axes.set_yticks(places, [f"{value} ({count:,})" for value, count in zip(rows["value"], rows["spoof"], strict=True)], fontsize=8)
+    """EER of each source with its count of spoofs, hardest first; `table` has value, spoof and eer (NaN: too few trials)."""
+    known = table.dropna(subset="eer").sort_values(["eer", "value"], ascending=[False, True], kind="stable")
+    rows = known.head(MOST_BARS)
+    labels = [f"{value} ({count:,})" for value, count in zip(rows["value"], rows["spoof"], strict=True)]
+    figure, (axes,) = _panels(1, 6.6, 1.6 + 0.24 * len(rows))
+    places, rates = np.arange(len(rows)), 100 * rows["eer"].to_numpy(np.float64)
+    axes.barh(places, rates, color=BLUE, height=0.7)
+    axes.set_yticks(places, labels, fontsize=8)
     for place, rate in zip(places, rates, strict=True):
-        text, colour = ("too few trials", GREY) if np.isnan(rate) else (f"{rate:.1f}", "black")
-        axes.annotate(text, (np.nan_to_num(rate), place), (3, 0), textcoords="offset points", va="center", fontsize=8, color=colour)
+        axes.annotate(f"{rate:.1f}", (rate, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.margins(x=0.12, y=0.02)
-    hidden = len(table) - len(rows)
-    axes.set(xlabel="EER against all bona fide, %", title=f"Sources (spoofs): {name}" + (f", {hidden} more in the table" if hidden else ""))
+    axes.set_xlim(left=0)
+    axes.set(xlabel="EER against all bona fide, %", title=f"Sources (spoofs): {name}")
+    _say_what_is_hidden(figure, len(known) - len(rows), int(np.isnan(table["eer"].to_numpy(np.float64)).sum()))
     _save(figure, path)
+
+
+def _say_what_is_hidden(figure: Figure, easy: int, few: int) -> None:
+    reasons = [f"{count} {why}" for count, why in ((easy, "easier"), (few, "of too few trials")) if count]
+    if reasons:
+        figure.supxlabel(f"not drawn, in the table alone: {' and '.join(reasons)}", fontsize=8, color=GREY)
 
 
 def write_plots_data(folder: Path, curves: Mapping[str, DetectionCurve], history: pd.DataFrame | None = None) -> None:
@@ -200,7 +207,7 @@ def write_plots_data(folder: Path, curves: Mapping[str, DetectionCurve], history
 
 def _thin(curve: DetectionCurve) -> NDArray:
     """Rows spread evenly on normal-deviate axes, where a curve is read, with its ends and its EER."""
-    along = norm.ppf(np.clip(curve.miss, 1e-4, 1 - 1e-4)) - norm.ppf(np.clip(curve.false_alarm, 1e-4, 1 - 1e-4))
+    along = ndtri(np.clip(curve.miss, 1e-4, 1 - 1e-4)) - ndtri(np.clip(curve.false_alarm, 1e-4, 1 - 1e-4))
     rows = np.searchsorted(along, np.linspace(along[0], along[-1], DET_POINTS - 2))
     middle = int(np.flatnonzero(curve.thresholds == eer_point(curve)[1])[0])
     return np.unique([0, middle, *np.minimum(rows, len(along) - 1)])
