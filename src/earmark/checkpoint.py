@@ -18,7 +18,9 @@ from earmark.params import WaveSpecParams
 def save(path: Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
     """Write tensors and a JSON-able dict as one file, complete or absent."""
     with complete(path) as aside:
-        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside, {"earmark": json.dumps(meta)})
+        save_file(
+            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, aside, {"earmark": json.dumps(meta)}
+        )
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -28,7 +30,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             meta = (file.metadata() or {}).get("earmark")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is corrupt ({error}): remove it and run its stage again") from error
     if meta is None:

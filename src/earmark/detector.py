@@ -1,9 +1,10 @@
-"""Training and scoring of the detector: what WaveSpec adds to the shared loop."""
+"""Training of the detector: what WaveSpec adds to the shared loop."""
 
 import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,28 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from earmark import InputError
-from earmark.features.clips import Clips, augmented, draw, windows
+from earmark.checkpoint import save_detector
+from earmark.corpora.checks import check_needs
+from earmark.features.clips import Clips, augmented, draw
 from earmark.features.cqt import Cqt
 from earmark.features.shards import Features
+from earmark.files import complete, read_table
 from earmark.losses import DetectorLoss
 from earmark.metrics.detection import DetectionCurve, eer
 from earmark.networks.wav2vec2 import configuration
 from earmark.networks.wavespec import WaveSpec
-from earmark.params import AudioParams, AugmentationParams, CqtParams, LossParams, TrainingParams, WaveSpecParams
-from earmark.training import State
+from earmark.params import (
+    AudioParams,
+    AugmentationParams,
+    ComputeParams,
+    CqtParams,
+    LossParams,
+    ScoringParams,
+    TrainingParams,
+    WaveSpecParams,
+)
+from earmark.scoring import score
+from earmark.training import Runner, State, accelerator, fit
 
 
 class Objective(nn.Module):
@@ -56,6 +70,7 @@ class DetectorTask:
     accelerator: Accelerator
 
     def __post_init__(self):
+        """Check that the batch divides over processes and accumulation."""
         augmenting = bool(self.augmentation.rawboost or self.augmentation.spectrogram_bands)
         self.transform = Cqt(self.cqt).to(self.accelerator.device) if augmenting else None
         self.clips = Clips(self.features, self.audio, self.cqt, self.transform.margin_samples if self.transform else 0)
@@ -102,16 +117,45 @@ class DetectorTask:
         scored = score(self.network, self.features, rows, self.audio, self.cqt, self.scoring_batch, self.accelerator)
         scores = np.array(gather_object(scored["cm_score"].tolist()))
         labels = np.array(gather_object((rows["key"] == "bonafide").tolist()))
-        return {"dev/eer": float(eer(DetectionCurve.build(scores[labels], scores[~labels])))}
+        return {"dev/eer": float(eer(DetectionCurve.of(scores[labels], scores[~labels])))}
 
 
-def start(
-    train: pd.DataFrame, wavespec: WaveSpecParams, loss: LossParams, training: TrainingParams, seed: int, pretrained: bool = True
-) -> State:
+def train(
+    seed: int, audio: AudioParams, cqt: CqtParams, wavespec: WaveSpecParams, loss: LossParams, augmentation: AugmentationParams,
+    training: TrainingParams, scoring: ScoringParams, compute: ComputeParams, protocol: Path, features: Path, output: Path,
+) -> dict[str, float]:  # fmt: skip
+    """Train on train, choose the epoch on dev; write model.safetensors and history.csv into `output`, return the best epoch's row.
+
+    `output`/state.safetensors is there while the run lasts, and is taken up by the next run when this one is killed.
+    """
+    stored, table = Features(features), read_table(protocol)
+    rows = {split: stored.select(table[table["split"] == split]) for split in ("train", "dev")}
+    check_needs(pd.concat(rows.values()), ("train", "dev"))
+    runner = accelerator(compute, training)
+    state = start(rows["train"], wavespec, loss, training, seed)
+    network = state.objective.get_submodule("network")
+    task = DetectorTask(network, stored, rows["train"], rows["dev"], audio, cqt, augmentation, training, scoring.batch_size, seed, runner)  # pyright: ignore[reportArgumentType]
+    sections = {"audio": audio, "cqt": cqt, "wavespec": wavespec, "loss": loss, "augmentation": augmentation, "training": training}
+    identifies = {"seed": seed} | identity(rows["train"], rows["dev"], **sections)
+    history = fit(state, task, Runner(training, seed, output / "state.safetensors", identifies, runner))
+    if runner.is_main_process:
+        _write(output, network, state, {name: json.loads(section.model_dump_json()) for name, section in sections.items()})
+    runner.wait_for_everyone()
+    return history[state.best_epoch]
+
+
+def _write(output: Path, network: WaveSpec, state: State, sections: dict[str, Any]) -> None:
+    with complete(output / "history.csv") as aside:
+        pd.DataFrame(state.history).to_csv(aside, index=False)
+    save_detector(output / "model.safetensors", network, sections)
+    (output / "state.safetensors").unlink(missing_ok=True)
+
+
+def start(train: pd.DataFrame, wavespec: WaveSpecParams, loss: LossParams, training: TrainingParams, seed: int) -> State:
     """A network with its first weights (seeded, or pretrained), its loss and Adam with a learning rate for each part."""
     torch.manual_seed(seed)
     network = WaveSpec(wavespec, configuration(wavespec.encoder))
-    if network.encoder is not None and wavespec.encoder.pretrained and pretrained:
+    if network.encoder is not None and wavespec.encoder.pretrained:
         network.encoder.load_pretrained(wavespec.encoder)
     objective = Objective(network, DetectorLoss(loss, wavespec.head_widths[-1], class_weights(train, loss, training)))
     slow = {id(parameter) for parameter in network.encoder_parameters()}
@@ -137,34 +181,3 @@ def identity(train: pd.DataFrame, dev: pd.DataFrame, **sections: Any) -> dict[st
     for name, section in sections.items():
         flat |= {f"{name}.{key}": value for key, value in json.loads(section.model_dump_json()).items()}
     return flat
-
-
-@torch.no_grad()
-def score(
-    network: WaveSpec, features: Features, rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams, batch: int, accelerator: Accelerator
-) -> pd.DataFrame:
-    """Table utterance_id, cm_score, windows, embedding: means over the windows of each utterance."""
-    network.eval()
-    items = [(utterance, start, 0) for utterance, start in windows(rows, features.index, audio, cqt)]
-    clips, scores, embeddings = Clips(features, audio, cqt), [], []
-    for waveform, spectrum, _ in DataLoader(clips, batch_sampler=[items[first : first + batch] for first in range(0, len(items), batch)]):  # pyright: ignore
-        with accelerator.autocast():
-            detection = network(waveform.to(accelerator.device), spectrum.to(accelerator.device))
-        scores.append(detection.cm_score.float().cpu().numpy())
-        embeddings.append(detection.embedding.float().cpu().numpy())
-    return _pool([item[0] for item in items], scores, embeddings, rows)
-
-
-def _pool(utterances: list[str], scores: list[np.ndarray], embeddings: list[np.ndarray], rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over windows, in the order of `rows`."""
-    if not utterances:
-        return pd.DataFrame({"utterance_id": [], "cm_score": [], "windows": [], "embedding": []})
-    position = {utterance: number for number, utterance in enumerate(rows["utterance_id"])}
-    owner = np.array([position[utterance] for utterance in utterances])
-    counts = np.bincount(owner, minlength=len(rows))
-    means = np.bincount(owner, np.concatenate(scores).astype(np.float64), minlength=len(rows)) / counts
-    pooled = np.zeros((len(rows), embeddings[0].shape[1]))
-    np.add.at(pooled, owner, np.concatenate(embeddings))
-    return pd.DataFrame(
-        {"utterance_id": rows["utterance_id"].to_numpy(), "cm_score": means, "windows": counts, "embedding": list((pooled / counts[:, None]).astype(np.float32))}
-    )

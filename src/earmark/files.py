@@ -37,6 +37,12 @@ def complete(path: Path) -> Iterator[Path]:
         _remove(aside)
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What `write_table` was given as metadata."""
+    raw = pq.read_schema(path).metadata or {}
+    return {key.decode(): value.decode() for key, value in raw.items() if key != b"pandas"}
+
+
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)

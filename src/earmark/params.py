@@ -35,7 +35,7 @@ class CorpusParams(Section):
     name: str | None = setting(None, "ours", "name in tables; by default that of the adapter, or of the folder")
 
 
-class ProtocolParams(Section):
+class TrialsParams(Section):
     """The table of trials."""
 
     dev_fraction: float = setting(0.2, "ours", "share of groups put in dev where a corpus has no split", ge=0, lt=1)
@@ -77,7 +77,7 @@ class CqtParams(Section):
         return self
 
 
-class FeaturesParams(Section):
+class ShardingParams(Section):
     """Shards of waveforms and CQTs."""
 
     shard_seconds: float = setting(3600, "ours", "speech in a shard; an hour is about 115 MB of waveform and 60 to 70 MB of CQT", ge=1)
@@ -88,7 +88,9 @@ class EncoderParams(Section):
 
     pretrained: str | None = setting(None, "paper", "hub id or folder of pretrained weights; null: random weights of the sizes below")
     revision: str | None = setting(None, "ours", "revision on the hub")
-    taps: tuple[int, int, int] = setting((2, 4, 6), "port", "transformer layers read as shallow, medium and deep; above the last none is built")
+    taps: tuple[int, int, int] = setting(
+        (2, 4, 6), "port", "transformer layers read as shallow, medium and deep; above the last none is built"
+    )
     hidden: int = setting(64, "ours", "width of a random encoder", ge=16, multiple_of=16)
     heads: int = setting(4, "ours", "attention heads of a random encoder", ge=1)
     conv_width: int = setting(32, "ours", "channels of a random encoder's seven convolutions", ge=4)
@@ -106,7 +108,9 @@ class EncoderParams(Section):
 class SpectrogramParams(Section):
     """Spectrogram encoder: light U-Net on the CQT."""
 
-    phase: Literal["angle", "cos_sin", "none"] = setting("angle", "paper", "phase channel: phase/π, its cosine and sine, or none (ablation)")
+    phase: Literal["angle", "cos_sin", "none"] = setting(
+        "angle", "paper", "phase channel: phase/π, its cosine and sine, or none (ablation)"
+    )
     widths: tuple[int, int, int] = setting((64, 128, 256), "port", "channels at the three scales")
     stem_stride: int = setting(1, "ours", "stride of the first convolution over time and frequency", ge=1, le=4)
     bands: int = setting(1, "ours", "frequency bands kept when the frequency axis is pooled; 1: mean over all", ge=1, le=16)
@@ -121,7 +125,9 @@ class WaveSpecParams(Section):
     fusion_width: int = setting(128, "ours", "channels D of the fused features", ge=16)
     reduction: int = setting(16, "port", "channel reduction r inside the fusion's attention", ge=1)
     head: Literal["1d", "2d"] = setting("1d", "port", "ResNet-18 over time, or over time and channels as an image")
-    head_widths: tuple[int, int, int, int] = setting((64, 128, 256, 512), "paper", "channels of ResNet-18's stages; the last is the embedding")
+    head_widths: tuple[int, int, int, int] = setting(
+        (64, 128, 256, 512), "paper", "channels of ResNet-18's stages; the last is the embedding"
+    )
     dropout: float = setting(0.0, "ours", "dropout of the embedding before the two logits", ge=0, lt=1)
 
 
@@ -188,7 +194,9 @@ class EvaluationParams(Section):
 class ComputeParams(Section):
     """Where and how numbers are computed."""
 
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", "ours", "cuda fails clearly when no GPU is seen; auto takes one if there is one")
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "ours", "cuda fails clearly when no GPU is seen; auto takes one if there is one"
+    )
     threads: int = setting(2, "ours", "CPU threads; another number may change the last bits of a result", ge=1)
     precision: Literal["float32", "bfloat16"] = setting("float32", "ours", "autocast of forward passes")
 
@@ -198,11 +206,11 @@ class Params(Section):
 
     seed: int = setting(688, "port", "seed of everything drawn", ge=0)
     corpora: tuple[CorpusParams, ...] = setting((CorpusParams(),), "ours", "corpora of the run and the splits each serves", min_length=1)
-    protocol: ProtocolParams = ProtocolParams()
+    trials: TrialsParams = TrialsParams()
     copysynthesis: CopySynthesisParams = CopySynthesisParams()
     audio: AudioParams = AudioParams()
     cqt: CqtParams = CqtParams()
-    features: FeaturesParams = FeaturesParams()
+    sharding: ShardingParams = ShardingParams()
     wavespec: WaveSpecParams = WaveSpecParams()
     loss: LossParams = LossParams()
     augmentation: AugmentationParams = AugmentationParams()

@@ -147,7 +147,10 @@ def _epoch(state: State, task: Task, runner: Runner, total: int, show: Callable[
             state.totals[name] = state.totals.get(name, 0.0) + value
         state.step += 1
         eer = f", dev EER {state.history[-1]['dev/eer']:.2%}" if state.history else ""
-        show(before + state.step, f"loss {state.totals['loss'] / state.step:.4f}{eer}, {clock.rate(runner.training.batch_size):.0f} utterances/s")
+        show(
+            before + state.step,
+            f"loss {state.totals['loss'] / state.step:.4f}{eer}, {clock.rate(runner.training.batch_size):.0f} utterances/s",
+        )
         if runner.accelerator.is_main_process and time.monotonic() - saved > 60 * runner.training.checkpoint_minutes:
             state.save(runner.checkpoint, runner.identity)
             saved = time.monotonic()

@@ -96,3 +96,17 @@ def check_needs(table: pd.DataFrame, needs: Iterable[str] = SPLITS) -> None:
     alone = train["source"].value_counts().loc[lambda counts: counts == 1]
     if len(alone):
         LOG.warning("sources with a single training file: %s", ", ".join(sorted(alone.index)))
+
+
+def refuse_unreadable(faults: pd.DataFrame, counts: pd.Series, max_unreadable: float) -> None:
+    """Log files that cannot be used (rows with corpus, utterance_id, error); refuse when a corpus has too large a share of them.
+
+    Errors: InputError with one line a file.
+    """
+    for corpus, rows in faults.groupby("corpus"):
+        listing = "\n".join(f"  {utterance}: {error}" for utterance, error in zip(rows["utterance_id"], rows["error"], strict=True))
+        share = len(rows) / counts[corpus]
+        message = f"{corpus}: {len(rows)} files ({share:.2%}) cannot be used:\n{listing}"
+        if share > max_unreadable:
+            raise InputError(f"{message}\nmend or remove them, or raise trials.max_unreadable ({max_unreadable:.2%})")
+        LOG.warning("%s\nthe run goes on without them", message)

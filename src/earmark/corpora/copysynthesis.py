@@ -46,7 +46,7 @@ SYSTEMS: dict[str, System] = {
 }
 NEED_WORLD = ("world", "world_coded")
 MARGIN = 1600  # samples mirrored at both ends, so that no system shows at a clip's edges
-COLUMNS = ("utterance_id", "path", "key", "source", "speaker", "group", "split", "in_domain", "language", "kind", "made")
+COLUMNS = ("utterance_id", "path", "key", "source", "speaker", "group", "split", "in_domain", "language", "kind", "made", "recording")
 CARRIED = ("speaker", "group", "split", "language")
 
 
@@ -82,18 +82,24 @@ def synthesize(
     seed: int,
     output: Path,
     workers: int | None = None,
-) -> None:
-    """Write `output/spoof/<system>/*.flac` and `output/protocol.tsv` of copies of the bona fide rows of a protocol.
+) -> int:
+    """Write copies of a protocol's bona fide rows as `output/spoof/<system>/*.flac` and `output/protocol.tsv`; return how many.
 
     Every recording is copied by `per_utterance` of the known systems in turn (all when None), and in dev and eval by all
     unseen ones too. Rows keep speaker, group, split and language, and are marked `made`. Recordings that cannot be
-    decoded are left out, and said. Errors: InputError for unknown systems, or when nothing could be made.
+    decoded are left out, and said. Without systems the protocol has no row. Errors: InputError for unknown systems, or when nothing could be made.
     """
-    _check_systems([*known, *unseen])
     rows = bonafide[bonafide["key"] == "bonafide"]
+    if not known and not unseen:
+        with complete(output) as aside:
+            aside.mkdir()
+            _write_protocol([], aside)
+        return 0
+    _check_systems([*known, *unseen])
     with complete(output) as aside:
         made, _ = _make(rows, _plan(rows, known, unseen, per_utterance, seed), unseen, seed, aside, workers, keep=False)
         _write_protocol(made, aside)
+    return len(made)
 
 
 def synthesize_folder(
@@ -184,7 +190,7 @@ def _order(name: str, path: str, systems: list[str], seed: int, root: Path, keep
 
 def _describe(name: str, system: str, unseen: bool) -> dict[str, str]:
     row = {"utterance_id": f"{name}-{system}", "path": f"spoof/{system}/{_name_file(name)}", "key": "spoof", "source": system}
-    return row | {"in_domain": "0" if unseen else "1", "kind": "copysynthesis", "made": "1"}
+    return row | {"in_domain": "0" if unseen else "1", "kind": "copysynthesis", "made": "1", "recording": name}
 
 
 def _run(jobs: list[Job], workers: int | None) -> dict[str, str]:

@@ -2,16 +2,19 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 import pandas as pd
+from rich.progress import track
 
 from earmark import InputError
 from earmark.corpora import asvspoof, folder, in_the_wild, mlaad
-from earmark.corpora.checks import find_surplus, validate
+from earmark.audio.decode import probe
+from earmark.corpora.checks import check_needs, find_surplus, refuse_unreadable, validate
 from earmark.corpora.protocol import CORE, KEYS, SPLITS
 from earmark.corpora.splits import assign_splits
+from earmark.params import CorpusParams, TrialsParams
 
 LOG = logging.getLogger(__name__)
 ADAPTERS: dict[str, Callable[[Path], pd.DataFrame]] = {
@@ -25,20 +28,40 @@ ADAPTERS: dict[str, Callable[[Path], pd.DataFrame]] = {
 }
 
 
-class Corpus(Protocol):
-    """What `prepare` reads of a corpus's params; without a name it is called after its adapter, an own one after its folder."""
+def prepare_with_copies(corpora: Sequence[CorpusParams], copies: Path, seed: int, trials: TrialsParams) -> pd.DataFrame:
+    """The whole protocol of a run: trials of the corpora and copies made of them, with each file's `seconds` and content `digest`.
 
-    @property
-    def adapter(self) -> str: ...  # noqa: D102 (a field of params, described there)
-    @property
-    def root(self) -> Path | str: ...  # noqa: D102
-    @property
-    def splits(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def name(self) -> str | None: ...  # noqa: D102
+    A copy counts to the corpus of its recording. Errors: InputError as `prepare`, or when too many files are no audio at all.
+    """
+    table = prepare(corpora, seed, trials.dev_fraction, trials.eval_fraction, trials.max_unreadable)
+    made = folder.read(copies)
+    if len(made):
+        made["corpus"] = made.pop("recording").map(table.set_index("utterance_id")["corpus"])
+        table = validate(pd.concat([table, made], ignore_index=True), trials.max_unreadable)
+    table = _probe(fill_in_domain(table), trials.max_unreadable)
+    check_needs(table)
+    return table
 
 
-def prepare(corpora: Sequence[Corpus], seed: int, dev_fraction: float, eval_fraction: float, max_unreadable: float = 0.01) -> pd.DataFrame:
+def _probe(table: pd.DataFrame, max_unreadable: float) -> pd.DataFrame:
+    """Add `seconds` and `digest`; drop, or refuse, files that no decoder opens, naming all."""
+    with ThreadPoolExecutor() as pool:
+        probed = [result for result in track(pool.map(_try_probe, table["path"]), "probe audio", total=len(table))]
+    error = pd.Series([result if isinstance(result, str) else None for result in probed], index=table.index, dtype="object")
+    faults = table.assign(error=error)[error.notna()]
+    refuse_unreadable(faults, table["corpus"].value_counts(), max_unreadable)
+    seconds, digest = zip(*([result for result in probed if not isinstance(result, str)] or [(0.0, "")]), strict=True)
+    return table[error.isna()].assign(seconds=seconds, digest=digest).reset_index(drop=True)
+
+
+def _try_probe(path: str) -> tuple[float, str] | str:
+    try:
+        return probe(path)
+    except InputError as error:
+        return str(error)
+
+
+def prepare(corpora: Sequence[CorpusParams], seed: int, dev_fraction: float, eval_fraction: float, max_unreadable: float = 0.01) -> pd.DataFrame:
     """Read each corpus, keep the splits it serves, and merge all into one validated table, sorted by corpus order and id.
 
     `dev_fraction` and `eval_fraction` are shares of the trials of a corpus that brings no splits.
@@ -52,7 +75,7 @@ def prepare(corpora: Sequence[Corpus], seed: int, dev_fraction: float, eval_frac
     return fill_in_domain(table)
 
 
-def _read_served(corpus: Corpus, fractions: dict[str, float], seed: int) -> pd.DataFrame:
+def _read_served(corpus: CorpusParams, fractions: dict[str, float], seed: int) -> pd.DataFrame:
     if corpus.adapter not in ADAPTERS:
         raise InputError(f"unknown adapter {corpus.adapter!r}: choose one of {', '.join(ADAPTERS)}")
     table = ADAPTERS[corpus.adapter](Path(corpus.root))

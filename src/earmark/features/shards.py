@@ -23,21 +23,29 @@ from earmark import InputError
 from earmark.audio.decode import SAMPLE_RATE, normalise_level, read, tile
 from earmark.features.cqt import Cqt
 from earmark.files import complete, read_table, write_table
-from earmark.params import AudioParams, CqtParams, FeaturesParams
+from earmark.params import AudioParams, CqtParams, ShardingParams
 
 log = logging.getLogger(__name__)
 INT16 = 32767
 
 
 def precompute(
-    protocol: pd.DataFrame, audio: AudioParams, cqt: CqtParams, features: FeaturesParams, output: Path, *, shard: str = "1/1", threads: int = 2
+    protocol: pd.DataFrame,
+    audio: AudioParams,
+    cqt: CqtParams,
+    sharding: ShardingParams,
+    output: Path,
+    *,
+    shard: str = "1/1",
+    threads: int = 2,
 ) -> pd.DataFrame:
     """Write the shards whose number falls to worker i of n (`shard` = "i/n"), skipping complete ones; return their index rows.
 
     Errors: InputError when the disk is too small, before anything is written.
     """
-    plan = _plan(protocol, features)
-    mine = {number: rows for number, rows in plan.items() if number % _worker(shard)[1] == _worker(shard)[0]}
+    plan = _plan(protocol, sharding)
+    first, workers = worker(shard)
+    mine = {number: rows for number, rows in plan.items() if number % workers == first}
     prints = {number: _fingerprint(rows, audio, cqt) for number, rows in mine.items()}
     missing = {number: rows for number, rows in mine.items() if not _is_complete(output, number, prints[number])}
     _check_disk(pd.concat([protocol.iloc[:0], *missing.values()]), audio, cqt, output)
@@ -108,17 +116,18 @@ def _open(path: Path):
         raise InputError(f"{path} is corrupt ({error}): remove it and run precompute_cqt again") from error
 
 
-def _plan(protocol: pd.DataFrame, features: FeaturesParams) -> dict[int, pd.DataFrame]:
+def _plan(protocol: pd.DataFrame, sharding: ShardingParams) -> dict[int, pd.DataFrame]:
     """Cut the protocol, in its order, into shards of about `shard_seconds` of speech."""
-    numbers = (protocol["seconds"].cumsum() // features.shard_seconds).astype(int)
+    numbers = (protocol["seconds"].cumsum() // sharding.shard_seconds).astype(int)
     return {number: rows for number, (_, rows) in enumerate(protocol.groupby(numbers.to_numpy(), sort=True))}
 
 
-def _worker(shard: str) -> tuple[int, int]:
-    worker, _, workers = shard.partition("/")
-    if not (worker.isdigit() and workers.isdigit() and 1 <= int(worker) <= int(workers)):
+def worker(shard: str) -> tuple[int, int]:
+    """Number (from 0) and count of workers of "i/n". Errors: InputError when it is not written so."""
+    own, _, count = shard.partition("/")
+    if not (own.isdigit() and count.isdigit() and 1 <= int(own) <= int(count)):
         raise InputError(f"--shard {shard}: write i/n with 1 ≤ i ≤ n")
-    return int(worker) - 1, int(workers)
+    return int(own) - 1, int(count)
 
 
 def _fingerprint(rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams) -> str:

@@ -1,4 +1,6 @@
-"""Cross-modal feature fusion (CMFF) with multi-scale channel attention (Dai et al., WACV 2021). Shapes: B, C channels, F frames, D width."""
+"""Cross-modal feature fusion (CMFF) with multi-scale channel attention (Dai et al., WACV 2021).
+
+Shapes: B batch, C channels, F frames, D width."""
 
 import torch
 from torch import Tensor, nn

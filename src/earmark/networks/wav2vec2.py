@@ -32,7 +32,9 @@ def _pretrained_configuration(params: EncoderParams) -> Wav2Vec2Config:
     try:
         config = Wav2Vec2Config.from_pretrained(str(params.pretrained), revision=params.revision or "main")
     except OSError as error:
-        raise InputError(f"wavespec.encoder.pretrained: {params.pretrained} is neither a folder nor reachable on the hub ({error})") from error
+        raise InputError(
+            f"wavespec.encoder.pretrained: {params.pretrained} is neither a folder nor reachable on the hub ({error})"
+        ) from error
     if config.num_hidden_layers < params.taps[-1]:
         raise InputError(f"wavespec.encoder.taps: {params.pretrained} has {config.num_hidden_layers} layers, no layer {params.taps[-1]}")
     return config
@@ -57,7 +59,9 @@ class TappedWav2Vec2(nn.Module):
         missing = [key for key in report["missing_keys"] if key != "masked_spec_embed"]
         if missing or report.get("mismatched_keys"):
             raise InputError(f"{params.pretrained}: weights lack or misfit {missing or report['mismatched_keys']}")
-        weights = {key: value for key, value in loaded.state_dict().items() if not key.startswith("encoder.layer_norm") or self._has_final_norm}
+        weights = {
+            key: value for key, value in loaded.state_dict().items() if not key.startswith("encoder.layer_norm") or self._has_final_norm
+        }
         self.model.load_state_dict(weights, strict=True)
 
     @property

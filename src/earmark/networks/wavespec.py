@@ -72,7 +72,7 @@ class WaveSpec(nn.Module):
 
 
 def clip_frames(samples: int) -> int:
-    """Frames that both views of a clip share, 201 of 64,600 samples: as many as wav2vec 2.0's seven convolutions (kernels 10 3 3 3 3 2 2, strides 5 2 2 2 2 2 2) make."""
+    """Frames that both views of a clip share, 201 of 64,600 samples: as many as wav2vec 2.0's seven convolutions make."""
     for kernel, stride in zip((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), strict=True):
         samples = (samples - kernel) // stride + 1
     return samples

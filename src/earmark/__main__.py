@@ -1,0 +1,120 @@
+"""The command line: one command a stage, and tools around them. Heavy code is imported by the command that needs it."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from earmark import InputError, params, stages
+
+app = typer.Typer(
+    name="earmark",
+    help="Tells whether a recording of speech is bona fide or spoofed. Stages read params.yaml and write to artifacts/; `dvc repro` runs all.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="settings of the run")]
+Shard = Annotated[str, typer.Option("--shard", help="i/n: the i-th of n workers that share this stage")]
+
+
+def _add_stage(stage: stages.Stage) -> None:
+    def plain(params_file: ParamsFile = Path("params.yaml")) -> None:
+        stages.run(stage.name, params.load(params_file))
+
+    def sharded(params_file: ParamsFile = Path("params.yaml"), shard: Shard = "1/1") -> None:
+        stages.run(stage.name, params.load(params_file), shard=shard)
+
+    summary = (stage.function.__doc__ or "").splitlines()[0]
+    app.command(stage.name, help=summary, rich_help_panel="Stages")(sharded if stage.sharded else plain)
+
+
+for _stage in stages.STAGES.values():
+    _add_stage(_stage)
+
+
+@app.command("params")
+def show_params(
+    params_file: ParamsFile = Path("params.yaml"),
+    preset: Annotated[list[str] | None, typer.Option(help="overlay from presets/, by name or path; may be repeated")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value, laid over the presets; may be repeated")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="write the resulting params file here instead of printing the table")
+    ] = None,
+) -> None:
+    """Print every setting with its value, provenance and description, or write the params file that a run uses."""
+    overlays = [path if (path := Path(name)).suffix else Path("presets") / f"{name}.yaml" for name in preset or []]
+    settings = params.load(params_file, overlays, set_)
+    if output:
+        from earmark.files import complete
+
+        with complete(output) as aside:
+            aside.write_text(params.dump(settings))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("key", "value", "from", "description")
+    for key, value, provenance, description in params.describe(settings):
+        table.add_row(key, str(value), provenance, description)
+    Console().print(table)
+
+
+@app.command()
+def metrics(
+    scores: Annotated[
+        Path, typer.Option(help="text `id score` or `id attack key score` (.gz too), or scores.parquet; higher = more bona fide")
+    ],
+    protocol: Annotated[
+        Path | None, typer.Option(help="trials' keys: ASVspoof, In-the-Wild, protocol.tsv or .parquet; not needed if scores carry keys")
+    ] = None,
+    asv: Annotated[Path | None, typer.Option(help="the organisers' speaker verification scores: adds min t-DCF")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print JSON: fractions and bits")] = False,
+    negate: Annotated[bool, typer.Option("--negate", help="the file's higher scores mean more spoofed: turn them round")] = False,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="go on when trials of the protocol have no score")] = False,
+) -> None:
+    """EER, minDCF, actDCF, Cllr and min t-DCF of anybody's score file, in all and per attack."""
+    from earmark.metrics.command import run
+
+    run(scores, protocol, asv, json, allow_missing=allow_missing, negate=negate)
+
+
+@app.command()
+def copysynthesis(
+    bonafide: Annotated[Path, typer.Option(help="folder of recordings")],
+    out: Annotated[Path, typer.Option(help="folder of the labelled corpus to make")],
+    systems: Annotated[list[str] | None, typer.Option("--system", help="system to use; may be repeated; by default all")] = None,
+    seed: int = 688,
+) -> None:
+    """Turn a folder of recordings into a labelled training corpus: the recordings and their copy-synthesis by classical systems."""
+    from earmark.corpora.copysynthesis import synthesize_folder
+
+    synthesize_folder(bonafide, out, systems=systems, seed=seed)
+
+
+@app.command()
+def voices(out: Annotated[Path, typer.Argument(help="folder to write")]) -> None:
+    """Speak the demo's reference voices: a synthesiser's, standing in for recordings."""
+    from earmark.corpora.voices import speak
+
+    speak(out)
+
+
+def main() -> None:
+    """Entry point: what the user can mend becomes one line on stderr and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Scoring of whole utterances with the detector. Shapes: N utterances, E embedding."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from rich.progress import track
+from torch.utils.data import DataLoader
+
+from earmark import InputError
+from earmark.checkpoint import load_detector
+from earmark.features.clips import Clips, windows
+from earmark.features.shards import Features, worker
+from earmark.files import read_metadata, read_table, write_table
+from earmark.networks.wavespec import WaveSpec
+from earmark.params import AudioParams, ComputeParams, CqtParams, ScoringParams, TrainingParams
+from earmark.training import accelerator
+
+ORIENTATION = "cm_score: higher = more bona fide"
+
+
+def score_splits(
+    audio: AudioParams, cqt: CqtParams, scoring: ScoringParams, compute: ComputeParams,
+    protocol: Path, features: Path, detector: Path, output: Path, shard: str = "1/1",
+) -> dict[str, float]:  # fmt: skip
+    """Score dev and eval: a part with scores and embeddings for each shard of features, and scores.parquet once all parts are there.
+
+    Worker i of n takes every n-th part; parts made by this very detector are not made again.
+    """
+    stored, table = Features(features), read_table(protocol)
+    rows = stored.select(table[table["split"].isin(("dev", "eval"))])
+    network, meta = load_detector(detector / "model.safetensors")
+    refuse_other_views(meta, audio, cqt, detector)
+    digest = hashlib.sha256((detector / "model.safetensors").read_bytes()).hexdigest()
+    runner = accelerator(compute, TrainingParams())
+    network.to(runner.device)
+    marks = {"detector": digest, "orientation": ORIENTATION}
+    parts = {
+        output / f"{number:05}.parquet": part for number, part in rows.groupby(stored.index.loc[rows["utterance_id"], "shard"].to_numpy())
+    }
+    first, workers = worker(shard)
+    for path in track(list(parts)[first::workers], "score", disable=not runner.is_main_process):
+        if not is_part(path, marks, parts[path]):
+            write_table(path, score(network, stored, parts[path], audio, cqt, scoring.batch_size, runner), **marks)
+    complete = all(is_part(path, marks, part) for path, part in parts.items())
+    if complete:
+        merged = pd.concat([read_table(path).drop(columns="embedding") for path in parts], ignore_index=True)
+        write_table(output / "scores.parquet", merged, **marks)
+        for surplus in set(output.glob("[0-9]*.parquet")) - set(parts):
+            surplus.unlink()
+    return {"utterances": len(rows), "complete": float(complete)}
+
+
+def is_part(path: Path, marks: dict[str, str], rows: pd.DataFrame) -> bool:
+    """Whether a part was made by this detector of these utterances."""
+    return (
+        path.exists()
+        and marks.items() <= read_metadata(path).items()
+        and set(read_table(path)["utterance_id"]) == set(rows["utterance_id"])
+    )
+
+
+def read_embeddings(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Ids (N,) and embeddings (N, E) of all parts."""
+    table = pd.concat([read_table(path) for path in sorted(folder.glob("[0-9]*.parquet"))], ignore_index=True)
+    return table["utterance_id"].to_numpy(), np.stack(table["embedding"].to_numpy())
+
+
+def refuse_other_views(meta: dict, audio: AudioParams, cqt: CqtParams, detector: Path) -> None:
+    """Refuse to score with a detector that was trained on other views. Errors: InputError naming the setting."""
+    for name, section in (("audio", audio), ("cqt", cqt)):
+        for key, value in section.model_dump(mode="json").items():
+            if key != "backend" and meta[name][key] != value:
+                raise InputError(
+                    f"{detector} was trained with {name}.{key} {meta[name][key]}, params say {value}: train again or restore params"
+                )
+
+
+@torch.no_grad()
+def score(
+    network: WaveSpec, features: Features, rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams, batch: int, accelerator: Accelerator
+) -> pd.DataFrame:
+    """Table utterance_id, cm_score, windows, embedding: means over the windows of each utterance."""
+    network.eval()
+    items = [(utterance, start, 0) for utterance, start in windows(rows, features.index, audio, cqt)]
+    clips, scores, embeddings = Clips(features, audio, cqt), [], []
+    for waveform, spectrum, _ in DataLoader(clips, batch_sampler=[items[first : first + batch] for first in range(0, len(items), batch)]):  # pyright: ignore
+        with accelerator.autocast():
+            detection = network(waveform.to(accelerator.device), spectrum.to(accelerator.device))
+        scores.append(detection.cm_score.float().cpu().numpy())
+        embeddings.append(detection.embedding.float().cpu().numpy())
+    return _pool([item[0] for item in items], scores, embeddings, rows)
+
+
+def _pool(utterances: list[str], scores: list[np.ndarray], embeddings: list[np.ndarray], rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over windows, in the order of `rows`."""
+    if not utterances:
+        return pd.DataFrame({"utterance_id": [], "cm_score": [], "windows": [], "embedding": []})
+    position = {utterance: number for number, utterance in enumerate(rows["utterance_id"])}
+    owner = np.array([position[utterance] for utterance in utterances])
+    counts = np.bincount(owner, minlength=len(rows))
+    means = np.bincount(owner, np.concatenate(scores).astype(np.float64), minlength=len(rows)) / counts
+    pooled = np.zeros((len(rows), embeddings[0].shape[1]))
+    np.add.at(pooled, owner, np.concatenate(embeddings))
+    return pd.DataFrame(
+        {
+            "utterance_id": rows["utterance_id"].to_numpy(),
+            "cm_score": means,
+            "windows": counts,
+            "embedding": list((pooled / counts[:, None]).astype(np.float32)),
+        }
+    )

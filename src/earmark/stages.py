@@ -1,0 +1,181 @@
+"""One function a stage: the only thing that DVC, Kubeflow, the command line and tests call.
+
+A stage takes the sections of params that it uses and paths, writes its output complete or not at all, and returns flat metrics.
+Heavy imports stand inside the functions, so that listing stages costs nothing and a stage loads no other stage's code.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from earmark import InputError
+from earmark.params import (
+    AudioParams,
+    AugmentationParams,
+    ComputeParams,
+    CopySynthesisParams,
+    CorpusParams,
+    CqtParams,
+    EvaluationParams,
+    LossParams,
+    Params,
+    ScoringParams,
+    ShardingParams,
+    TrainingParams,
+    TrialsParams,
+    WaveSpecParams,
+)
+
+log = logging.getLogger(__name__)
+Flat = dict[str, float]
+
+
+def synthesize_copies(
+    seed: int,
+    corpora: tuple[CorpusParams, ...],
+    trials: TrialsParams,
+    copysynthesis: CopySynthesisParams,
+    compute: ComputeParams,
+    *,
+    output: Path,
+) -> Flat:
+    """Make spoofs from the corpora's bona fide recordings by classical copy-synthesis."""
+    from earmark.corpora.copysynthesis import synthesize
+    from earmark.corpora.prepare import prepare
+
+    table = prepare(corpora, seed, trials.dev_fraction, trials.eval_fraction, trials.max_unreadable)
+    recordings = table[(table["key"] == "bonafide") & table["split"].isin(copysynthesis.splits)]
+    known, unseen, each = copysynthesis.known, copysynthesis.unseen, copysynthesis.per_utterance
+    return {"copies": synthesize(recordings, known, unseen, each, seed, output, workers=compute.threads)}
+
+
+def prepare_protocol(seed: int, corpora: tuple[CorpusParams, ...], trials: TrialsParams, *, copies: Path, output: Path) -> Flat:
+    """Read the corpora and the copies made of them into one checked table of trials."""
+    from earmark.corpora.prepare import prepare_with_copies
+    from earmark.files import write_table
+
+    table = prepare_with_copies(corpora, copies, seed, trials)
+    write_table(output, table)
+    counts = table.groupby(["split", "key"]).size()
+    return {f"{split}/{key}": int(count) for (split, key), count in counts.items()}  # pyright: ignore[reportGeneralTypeIssues]
+
+
+def precompute_cqt(
+    audio: AudioParams, cqt: CqtParams, sharding: ShardingParams, trials: TrialsParams, compute: ComputeParams, *,
+    protocol: Path, output: Path, shard: str = "1/1",
+) -> Flat:  # fmt: skip
+    """Decode every recording once, and write waveforms and CQTs into few memory-mapped shards."""
+    from earmark.corpora.checks import refuse_unreadable
+    from earmark.features.shards import precompute
+    from earmark.files import read_table
+
+    table = read_table(protocol)
+    index = precompute(table, audio, cqt, sharding, output, shard=shard, threads=compute.threads)
+    faults = index[index["error"].notna()].merge(table[["utterance_id", "corpus"]], on="utterance_id")
+    refuse_unreadable(faults, table["corpus"].value_counts(), trials.max_unreadable)
+    return {"utterances": len(index), "unreadable": int(index["error"].notna().sum())}
+
+
+def train_detector(
+    seed: int, audio: AudioParams, cqt: CqtParams, wavespec: WaveSpecParams, loss: LossParams, augmentation: AugmentationParams,
+    training: TrainingParams, scoring: ScoringParams, compute: ComputeParams, *, protocol: Path, features: Path, output: Path,
+) -> Flat:  # fmt: skip
+    """Train WaveSpec on train, choose its epoch on dev."""
+    from earmark.detector import train
+
+    return train(seed, audio, cqt, wavespec, loss, augmentation, training, scoring, compute, protocol, features, output)
+
+
+def score_detector(
+    audio: AudioParams, cqt: CqtParams, scoring: ScoringParams, compute: ComputeParams, *,
+    protocol: Path, features: Path, detector: Path, output: Path, shard: str = "1/1",
+) -> Flat:  # fmt: skip
+    """Score whole utterances of dev and eval, and write their embeddings."""
+    from earmark.scoring import score_splits
+
+    return score_splits(audio, cqt, scoring, compute, protocol, features, detector, output, shard)
+
+
+def evaluate(
+    seed: int, trials: TrialsParams, evaluation: EvaluationParams, *, protocol: Path, scores: Path, detector: Path, output: Path
+) -> Flat:
+    """Turn scores into tables, figures and intervals; pure tables in, tables out."""
+    import pandas as pd
+
+    from earmark.evaluation import Settings, evaluate_tables
+    from earmark.files import read_table
+    from earmark.scoring import read_embeddings
+
+    table = read_table(protocol)
+    settings = Settings(evaluation.resamples, seed, evaluation.min_trials, max_missing=trials.max_unreadable)
+    return evaluate_tables(
+        output,
+        read_table(scores / "scores.parquet"),
+        table[table["split"] == "eval"],
+        embeddings=read_embeddings(scores),
+        history=pd.read_csv(detector / "history.csv"),
+        settings=settings,
+    )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's function, its output, and what it reads of other stages' outputs; `data` says that it opens the corpora."""
+
+    function: Callable[..., Flat]
+    output: str
+    inputs: tuple[str, ...] = ()
+    data: bool = False
+    runners: tuple[str, ...] = ("python", "dvc")
+
+    @property
+    def name(self) -> str:
+        """Name of the stage in every runner."""
+        return self.function.__name__
+
+    @property
+    def sharded(self) -> bool:
+        """Whether several workers can share the stage."""
+        return "shard" in inspect.signature(self.function).parameters
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """Sections of params that the stage uses, and so depends on."""
+        return tuple(name for name in inspect.signature(self.function).parameters if name in Params.model_fields)
+
+
+ARTIFACTS = {
+    "copies": "artifacts/copies",
+    "protocol": "artifacts/protocol.parquet",
+    "features": "artifacts/features",
+    "detector": "artifacts/detector",
+    "scores": "artifacts/scores",
+    "evaluation": "artifacts/evaluation",
+}
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage(synthesize_copies, "copies", data=True),
+        Stage(prepare_protocol, "protocol", ("copies",), data=True),
+        Stage(precompute_cqt, "features", ("protocol",), data=True),
+        Stage(train_detector, "detector", ("protocol", "features")),
+        Stage(score_detector, "scores", ("protocol", "features", "detector")),
+        Stage(evaluate, "evaluation", ("protocol", "scores", "detector")),
+    )
+}
+
+
+def run(name: str, params: Params, workspace: Path = Path(), **options: str) -> Flat:
+    """Run a stage on the standard places below `workspace`. Errors: InputError naming an input that is not there."""
+    stage = STAGES[name]
+    paths = {key: workspace / ARTIFACTS[key] for key in stage.inputs}
+    for key, path in paths.items():
+        if not path.exists():
+            maker = next(other.name for other in STAGES.values() if other.output == key)
+            raise InputError(f"{path} does not exist: run `earmark {maker}` first")
+    sections = {section: getattr(params, section) for section in stage.sections}
+    metrics = stage.function(**sections, **paths, output=workspace / ARTIFACTS[stage.output], **options)
+    log.info("%s: %s", name, ", ".join(f"{key} {value:g}" for key, value in metrics.items()))
+    return metrics
