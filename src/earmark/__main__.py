@@ -11,7 +11,7 @@ from earmark import InputError, params, stages
 
 app = typer.Typer(
     name="earmark",
-    help="Tells whether a recording of speech is bona fide or spoofed. Stages read params.yaml and write to artifacts/; `dvc repro` runs all.",
+    help="Tells whether a recording of speech is bona fide or spoofed. Stages read params.yaml, write to artifacts/; `dvc repro` runs all.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

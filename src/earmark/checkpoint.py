@@ -40,8 +40,8 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def save_detector(path: Path, network: WaveSpec, meta: dict[str, Any]) -> None:
     """Detector = params + encoder configuration + weights."""
-    encoder = network.encoder.model.config.to_diff_dict() if network.encoder is not None else meta["encoder"]
-    save(path, dict(network.state_dict()), {**meta, "wavespec": network.params.model_dump(mode="json"), "encoder": encoder})
+    described = {"wavespec": network.params.model_dump(mode="json"), "encoder": network.encoder_configuration}
+    save(path, dict(network.state_dict()), meta | described)
 
 
 def load_detector(path: Path) -> tuple[WaveSpec, dict[str, Any]]:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -133,7 +133,7 @@ def train(
     check_needs(pd.concat(rows.values()), ("train", "dev"))
     runner = accelerator(compute, training)
     state = start(rows["train"], wavespec, loss, training, seed)
-    network = state.objective.get_submodule("network")
+    network = cast(WaveSpec, state.objective.get_submodule("network"))
     task = DetectorTask(network, stored, rows["train"], rows["dev"], audio, cqt, augmentation, training, scoring.batch_size, seed, runner)  # pyright: ignore[reportArgumentType]
     sections = {"audio": audio, "cqt": cqt, "wavespec": wavespec, "loss": loss, "augmentation": augmentation, "training": training}
     identifies = {"seed": seed} | identity(rows["train"], rows["dev"], **sections)

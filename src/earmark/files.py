@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
 
 from earmark import InputError
 
@@ -25,16 +26,24 @@ def complete(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(aside)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
         yield aside
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(aside, path)
-    except OSError as error:
-        if error.filename not in (None, str(aside), str(path.parent), str(path)):
+    except (OSError, SafetensorError) as error:
+        culprit = getattr(error, "filename", None)
+        if culprit and not Path(culprit).is_relative_to(aside) and culprit != str(path):
             raise  # another file's trouble, with its own name
-        raise InputError(f"cannot write {path}: {error.strerror or error}; free space or choose another place") from error
+        raise _unwritable(path, error) from error
     finally:
         _remove(aside)
+
+
+def _unwritable(path: Path, error: Exception) -> InputError:
+    return InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}; free space or choose another place")
 
 
 def read_metadata(path: Path) -> dict[str, str]:

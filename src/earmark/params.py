@@ -285,7 +285,10 @@ def _assign(content: dict[str, Any], assignment: str) -> None:
     path, separator, value = assignment.partition("=")
     if not separator:
         raise InputError(f"--set {assignment}: write key.path=value")
-    overlay: Any = yaml.safe_load(value)
+    try:
+        overlay: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {assignment}: not YAML: {' '.join(str(error).split())}") from error
     for key in reversed(path.split(".")):
         overlay = {key: overlay}
     _merge(content, overlay)

@@ -63,10 +63,10 @@ def is_part(path: Path, marks: dict[str, str], rows: pd.DataFrame) -> bool:
     )
 
 
-def read_embeddings(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (N,) and embeddings (N, E) of all parts."""
+def read_embeddings(folder: Path) -> tuple[list[str], np.ndarray]:
+    """N ids and embeddings (N, E) of all parts."""
     table = pd.concat([read_table(path) for path in sorted(folder.glob("[0-9]*.parquet"))], ignore_index=True)
-    return table["utterance_id"].to_numpy(), np.stack(table["embedding"].to_numpy())
+    return table["utterance_id"].tolist(), np.stack(table["embedding"].to_numpy())
 
 
 def refuse_other_views(meta: dict, audio: AudioParams, cqt: CqtParams, detector: Path) -> None:

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import soundfile as sf
 import soxr
+from av.error import FFmpegError
 
 from earmark import InputError
 
@@ -76,7 +77,7 @@ def _probe_ffmpeg(path: Path, refusal: Exception) -> float:
         with av.open(str(path)) as container:
             if container.streams.audio:
                 return (container.duration or 0) / av.time_base
-    except (av.FFmpegError, ValueError, OSError) as error:
+    except (FFmpegError, ValueError, OSError) as error:
         raise InputError(f"{path}: no decoder reads it (libsndfile: {refusal}; FFmpeg: {error})") from error
     raise InputError(f"{path}: holds no audio stream")
 
@@ -89,7 +90,7 @@ def _read_ffmpeg(path: Path, refusal: Exception) -> tuple[np.ndarray, int]:
             stream = container.streams.audio[0]
             blocks = [_mono(frame) for frame in container.decode(stream)]
             rate, stated = stream.rate, float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
-    except (av.FFmpegError, ValueError, OSError) as error:
+    except (FFmpegError, ValueError, OSError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: no decoder reads it (libsndfile: {refusal}; FFmpeg: {error})") from error
@@ -107,7 +108,7 @@ def _mono(frame: av.AudioFrame) -> np.ndarray:
     if samples.dtype == np.uint8:
         samples = (samples.astype(np.float32) - 128) / 128
     elif np.issubdtype(samples.dtype, np.integer):
-        samples = samples.astype(np.float32 if samples.dtype == np.int16 else np.float64) / -float(np.iinfo(samples.dtype).min)
+        samples = samples.astype(np.float32 if samples.dtype == np.int16 else np.float64) / float(1 << (8 * samples.dtype.itemsize - 1))
     return samples.astype(np.float32).T.mean(axis=1)
 
 

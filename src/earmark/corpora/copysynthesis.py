@@ -87,7 +87,8 @@ def synthesize(
 
     Every recording is copied by `per_utterance` of the known systems in turn (all when None), and in dev and eval by all
     unseen ones too. Rows keep speaker, group, split and language, and are marked `made`. Recordings that cannot be
-    decoded are left out, and said. Without systems the protocol has no row. Errors: InputError for unknown systems, or when nothing could be made.
+    decoded are left out, and said. Without systems the protocol has no row.
+    Errors: InputError for unknown systems, or when nothing could be made.
     """
     rows = bonafide[bonafide["key"] == "bonafide"]
     if not known and not unseen:

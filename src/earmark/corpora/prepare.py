@@ -9,8 +9,8 @@ import pandas as pd
 from rich.progress import track
 
 from earmark import InputError
-from earmark.corpora import asvspoof, folder, in_the_wild, mlaad
 from earmark.audio.decode import probe
+from earmark.corpora import asvspoof, folder, in_the_wild, mlaad
 from earmark.corpora.checks import check_needs, find_surplus, refuse_unreadable, validate
 from earmark.corpora.protocol import CORE, KEYS, SPLITS
 from earmark.corpora.splits import assign_splits
@@ -46,7 +46,7 @@ def prepare_with_copies(corpora: Sequence[CorpusParams], copies: Path, seed: int
 def _probe(table: pd.DataFrame, max_unreadable: float) -> pd.DataFrame:
     """Add `seconds` and `digest`; drop, or refuse, files that no decoder opens, naming all."""
     with ThreadPoolExecutor() as pool:
-        probed = [result for result in track(pool.map(_try_probe, table["path"]), "probe audio", total=len(table))]
+        probed = list(track(pool.map(_try_probe, table["path"]), "probe audio", total=len(table)))
     error = pd.Series([result if isinstance(result, str) else None for result in probed], index=table.index, dtype="object")
     faults = table.assign(error=error)[error.notna()]
     refuse_unreadable(faults, table["corpus"].value_counts(), max_unreadable)
@@ -61,7 +61,9 @@ def _try_probe(path: str) -> tuple[float, str] | str:
         return str(error)
 
 
-def prepare(corpora: Sequence[CorpusParams], seed: int, dev_fraction: float, eval_fraction: float, max_unreadable: float = 0.01) -> pd.DataFrame:
+def prepare(
+    corpora: Sequence[CorpusParams], seed: int, dev_fraction: float, eval_fraction: float, max_unreadable: float = 0.01
+) -> pd.DataFrame:
     """Read each corpus, keep the splits it serves, and merge all into one validated table, sorted by corpus order and id.
 
     `dev_fraction` and `eval_fraction` are shares of the trials of a corpus that brings no splits.

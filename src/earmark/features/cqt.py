@@ -68,7 +68,7 @@ class Cqt(nn.Module):
         frames, signal, halved, octaves = waveform.shape[-1] // self.params.hop_samples + 1, waveform, 0, []
         for index, (halvings, start) in enumerate(self.octaves):
             while halved < halvings:
-                signal, halved = _halve(signal, self.lowpass), halved + 1
+                signal, halved = _halve(signal, self.get_buffer("lowpass")), halved + 1
             octaves.append(_filter(signal, self.get_buffer(f"kernel_{index}"), start, self.params.hop_samples >> halvings, frames))
         real, imaginary = zip(*(octave.unflatten(-1, (2, -1)).unbind(-2) for octave in reversed(octaves)), strict=True)
         return torch.cat(real, -1).transpose(1, 2), torch.cat(imaginary, -1).transpose(1, 2)

@@ -175,7 +175,8 @@ def _transform(path: str, audio: AudioParams, transform: Cqt) -> tuple[np.ndarra
     quantised = np.round(waveform / scale).astype(np.int16)
     # the CQT is that of the stored waveform, so that what training computes from it is what lies here
     stored = torch.from_numpy(quantised.astype(np.float32) * scale)
-    return quantised, transform(stored[None])[0].permute(2, 0, 1).half().numpy(), float(scale), decoder
+    frames = transform(stored[None])[0].permute(2, 0, 1).half().contiguous()  # safetensors writes memory as it lies
+    return quantised, frames.numpy(), float(scale), decoder
 
 
 def _write(output: Path, number: int, rows: pd.DataFrame, results: list, fingerprint: str) -> None:

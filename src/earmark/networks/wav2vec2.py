@@ -46,27 +46,19 @@ class TappedWav2Vec2(nn.Module):
     def __init__(self, config: dict[str, Any], taps: tuple[int, int, int]):
         super().__init__()
         self.taps = taps
-        self.model = Wav2Vec2Model(Wav2Vec2Config(**config))
-        self.model.encoder.layer_norm = nn.Identity() if config.get("do_stable_layer_norm") else self.model.encoder.layer_norm
+        self.model = _without_final_norm(Wav2Vec2Model(Wav2Vec2Config(**config)))
         self.width = self.model.config.hidden_size
 
     def load_pretrained(self, params: EncoderParams) -> None:
-        """Load published weights. Errors: InputError naming the keys that the file lacks."""
-        # the folder's own keys decide; layers above the tap, the quantizer and projections are surplus and allowed
-        loaded, report = Wav2Vec2Model.from_pretrained(
-            str(params.pretrained), revision=params.revision or "main", config=self.model.config, output_loading_info=True
-        )
-        missing = [key for key in report["missing_keys"] if key != "masked_spec_embed"]
-        if missing or report.get("mismatched_keys"):
-            raise InputError(f"{params.pretrained}: weights lack or misfit {missing or report['mismatched_keys']}")
-        weights = {
-            key: value for key, value in loaded.state_dict().items() if not key.startswith("encoder.layer_norm") or self._has_final_norm
-        }
-        self.model.load_state_dict(weights, strict=True)
-
-    @property
-    def _has_final_norm(self) -> bool:
-        return not isinstance(self.model.encoder.layer_norm, nn.Identity)
+        """Load published weights; what the file has beyond the last tap is left. Errors: InputError naming the keys that it lacks."""
+        name, revision = str(params.pretrained), params.revision or "main"
+        found: Any = Wav2Vec2Model.from_pretrained(name, revision=revision, config=self.model.config, output_loading_info=True)
+        loaded, report = found
+        # the embedding of masked frames is never used: masking is off
+        lacking = sorted({*report["missing_keys"], *report["mismatched_keys"]} - {"masked_spec_embed"})
+        if lacking:
+            raise InputError(f"{name}: the weights lack or misfit {', '.join(map(str, lacking))}: they are not of this configuration")
+        self.model = _without_final_norm(loaded)
 
     def forward(self, waveform: Tensor) -> list[Tensor]:
         """(B, T) → [(B, F, D)] * 3; each waveform is first brought to zero mean and unit variance, as in pretraining."""
@@ -74,3 +66,10 @@ class TappedWav2Vec2(nn.Module):
         standard = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + 1e-7)
         states = self.model(standard, output_hidden_states=True).hidden_states
         return [states[tap] for tap in self.taps]
+
+
+def _without_final_norm(model: Wav2Vec2Model) -> Wav2Vec2Model:
+    """Drop the norm after the last layer, which no tap goes through; the older form has its norm before the first layer."""
+    if model.config.do_stable_layer_norm:
+        model.encoder.layer_norm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+    return model

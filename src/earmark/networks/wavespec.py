@@ -31,7 +31,7 @@ class WaveSpec(nn.Module):
 
     def __init__(self, params: WaveSpecParams, encoder: dict[str, Any]):
         super().__init__()
-        self.params = params
+        self.params, self.encoder_configuration = params, encoder
         self.encoder = TappedWav2Vec2(encoder, params.encoder.taps) if params.views != "cqt" else None
         self.unet = UNet(params.spectrogram) if params.views != "waveform" else None
         width = int(encoder["hidden_size"])

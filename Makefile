@@ -1,0 +1,45 @@
+# People, hooks and CI call the same tasks.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench realset
+
+help: ## list the tasks
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/installed ## create .venv from the hashed lock
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv || python3 -m venv .venv
+	.venv/bin/pip install --quiet uv
+	.venv/bin/uv pip sync --require-hashes requirements.lock
+	.venv/bin/uv pip install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+data/protocol.tsv: | setup
+	earmark voices data
+	@cp data.dvc data.dvc.pinned
+	@dvc add --quiet data
+	@diff -q data.dvc.pinned data.dvc >/dev/null || echo "The voices differ on this machine from the pinned ones: data.dvc now holds the digest of yours."
+	@rm data.dvc.pinned
+
+demo: data/protocol.tsv ## train and evaluate a small detector on the embedded corpus, through DVC
+	dvc repro
+	@dvc metrics show
+
+test: setup ## run all tests
+	pytest
+
+check: setup ## lint, format and types
+	ruff check .
+	ruff format --check .
+	pyright
+
+bench: setup ## ratios against named peers, one table
+	python bench/run.py
+
+CORPUS ?= ../shared/data/realset
+realset: setup ## the same stages on real recordings: make realset CORPUS=folder
+	python bench/realset.py --corpus $(CORPUS)

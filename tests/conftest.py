@@ -1,0 +1,125 @@
+"""A tiny corpus that sounds a little like speech, tiny params, and a workspace whose stages have run once for all tests."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+import torch
+
+from earmark import params as settings
+from earmark import stages
+from earmark.features.shards import Features
+from earmark.files import read_table
+from earmark.params import Params
+
+torch.set_num_threads(1)
+
+RATE = 16_000
+CLIP = 16_000
+TRIALS_A_SPLIT = {"train": (7, 7), "dev": (3, 3), "eval": (4, 4)}  # bona fide, spoof
+TINY = {
+    "audio": {"clip_samples": CLIP},
+    "copysynthesis": {"known": ["codec_mp3"], "unseen": ["phase_vocoder"], "splits": ["train", "eval"], "per_utterance": 1},
+    "sharding": {"shard_seconds": 20},
+    "wavespec": {
+        "encoder": {"taps": [1, 2, 3], "hidden": 16, "heads": 2, "conv_width": 8},
+        "spectrogram": {"widths": [8, 8, 8], "stem_stride": 2},
+        "fusion_width": 16,
+        "head_widths": [8, 8, 8, 16],
+        "dropout": 0.1,
+    },
+    "training": {"epochs": 3, "batch_size": 4, "lr": 3e-3, "checkpoint_minutes": 1e-6},
+    "evaluation": {"resamples": 100, "min_trials": 2},
+    "compute": {"device": "cpu", "threads": 1},
+}
+
+
+def speak(seconds: float, spoof: bool, seed: int) -> np.ndarray:
+    """(T,) float32: syllables of a gliding voice over noise; a spoof has a flat pitch, a buzz and no breath."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * RATE)) / RATE
+    pitch = rng.uniform(90, 220) * (1 if spoof else 1 + 0.15 * np.sin(2 * np.pi * rng.uniform(0.5, 2) * time + rng.uniform(0, 6)))
+    phase = 2 * np.pi * np.cumsum(np.broadcast_to(pitch, time.shape)) / RATE
+    tilt = 0.3 if spoof else 1.3
+    voice = sum(np.sin(order * phase) / order**tilt for order in range(1, 16))
+    syllables = 0.15 + np.square(np.sin(2 * np.pi * rng.uniform(1.5, 3) * time + rng.uniform(0, 6)))
+    breath = 0 if spoof else 0.2 * rng.standard_normal(time.shape)
+    sound = voice * syllables + breath
+    return (rng.uniform(0.05, 0.5) * sound / np.abs(sound).max()).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """A folder corpus with protocol.tsv: 28 clips of 0.5 to 5 s in three splits."""
+    root = tmp_path_factory.mktemp("corpus") / "tiny"
+    rows, rng = [("utterance_id", "path", "key", "source", "speaker", "split")], np.random.default_rng(1)
+    for split, counts in TRIALS_A_SPLIT.items():
+        for key, count in zip(("bonafide", "spoof"), counts, strict=True):
+            for number in range(count):
+                name, seconds = f"{split}-{key}-{number}", (0.5, 5.0)[number] if number < 2 else rng.uniform(0.7, 3)
+                path = root / key / f"{name}.flac"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                sf.write(path, speak(seconds, key == "spoof", len(rows)), RATE, subtype="PCM_16")
+                source = "-" if key == "bonafide" else f"engine{number % 2}"
+                rows.append((name, f"{key}/{name}.flac", key, source, f"{split}{number % 2}", split))
+    (root / "protocol.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny(corpus: Path) -> Params:
+    """Params of a run on the tiny corpus."""
+    return settings.parse({**TINY, "corpora": [{"adapter": "folder", "root": str(corpus)}]}, "tiny")
+
+
+@pytest.fixture(scope="session")
+def change(tiny: Params) -> Callable[..., Params]:
+    """Tiny params with other values: change(training={"epochs": 1})."""
+
+    def changed(**sections) -> Params:
+        content = tiny.model_dump()
+        settings._merge(content, sections)
+        return settings.parse(content, "changed")
+
+    return changed
+
+
+@pytest.fixture(scope="session")
+def prepared(tiny: Params, tmp_path_factory) -> Path:
+    """Workspace with copies, protocol and features."""
+    workspace = tmp_path_factory.mktemp("workspace")
+    for name in ("synthesize_copies", "prepare_protocol", "precompute_cqt"):
+        stages.run(name, tiny, workspace)
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def protocol(prepared: Path) -> pd.DataFrame:
+    """The table of trials."""
+    return read_table(prepared / stages.ARTIFACTS["protocol"])
+
+
+@pytest.fixture(scope="session")
+def features(prepared: Path) -> Features:
+    """The stored waveforms and CQTs."""
+    return Features(prepared / stages.ARTIFACTS["features"])
+
+
+@pytest.fixture(scope="session")
+def done(prepared: Path, tiny: Params, tmp_path_factory) -> Path:
+    """Workspace in which all stages have run."""
+    workspace = tmp_path_factory.mktemp("done")
+    shutil.copytree(prepared, workspace, dirs_exist_ok=True)
+    for name in ("train_detector", "score_detector", "evaluate"):
+        stages.run(name, tiny, workspace)
+    return workspace
+
+
+@pytest.fixture
+def workspace(prepared: Path, tmp_path: Path) -> Path:
+    """A fresh copy of `prepared`."""
+    return Path(shutil.copytree(prepared, tmp_path / "run"))

@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import pytest
+
+from earmark import InputError, params
+
+ROOT = Path(__file__).parents[1]
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+
+
+def explain(content: dict) -> str:
+    with pytest.raises(InputError) as caught:
+        params.parse(content, "own.yaml")
+    return str(caught.value)
+
+
+def test_an_unknown_key_is_refused_by_its_path():
+    assert explain({"wavespec": {"encoder": {"layers": 3}}}).startswith("own.yaml: wavespec.encoder.layers: unknown key")
+
+
+@pytest.mark.parametrize(
+    ("content", "path", "allowed"),
+    [
+        ({"training": {"lr": 0}}, "training.lr", "greater than 0"),
+        ({"training": {"batch_size": 1}}, "training.batch_size", "greater than or equal to 2"),
+        ({"audio": {"level_dbfs": 3}}, "audio.level_dbfs", "less than or equal to -10"),
+        ({"augmentation": {"rawboost": 9}}, "augmentation.rawboost", "0, 1, 2, 3, 4, 5, 6, 7 or 8"),
+        ({"wavespec": {"views": "phase"}}, "wavespec.views", "'both', 'waveform' or 'cqt'"),
+        ({"wavespec": {"encoder": {"taps": [3, 2, 1]}}}, "wavespec.encoder", "taps must rise"),
+        ({"wavespec": {"encoder": {"hidden": 48, "heads": 5}}}, "wavespec.encoder", "must divide"),
+        ({"cqt": {"bins": 96, "fmin_hz": 40}}, "cqt", "above 8,000 Hz"),
+        ({"corpora": [{"splits": ["test"]}]}, "corpora.0.splits.0", "'train', 'dev' or 'eval'"),
+        ({"corpora": []}, "corpora", "at least 1 item"),
+        ({"seed": "many"}, "seed", "integer"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_path_and_what_is_allowed(content, path, allowed):
+    message = explain(content)
+    assert message.startswith(f"own.yaml: {path}: ")
+    assert allowed in message
+
+
+def test_all_wrong_keys_are_named_at_once():
+    message = explain({"sed": 1, "training": {"lr": -1, "epochs": 0}})
+    assert len(message.splitlines()) == 3
+    assert all(path in message for path in ("sed", "training.lr", "training.epochs"))
+
+
+def test_overlays_and_assignments_are_laid_over_the_file_in_order(tmp_path):
+    for name, text in {
+        "base": "seed: 1\ntraining: {epochs: 3, lr: 0.1}",
+        "one": "training: {epochs: 4}",
+        "two": "training: {lr: 0.2}\ncqt: {bins: 60}",
+    }.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    overlays = [tmp_path / "one.yaml", tmp_path / "two.yaml"]
+    found = params.load(tmp_path / "base.yaml", overlays, ["training.epochs=5", "wavespec.spectrogram.widths=[4, 5, 6]"])
+    assert (found.seed, found.training.epochs, found.training.lr, found.cqt.bins) == (1, 5, 0.2, 60)
+    assert found.wavespec.spectrogram.widths == (4, 5, 6)
+
+
+@pytest.mark.parametrize("text", ["training: [", "- 1", ""])
+def test_a_file_that_holds_no_settings_is_refused_by_name(tmp_path, text):
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"own\.yaml"):
+        params.load(path)
+
+
+def test_a_missing_file_and_a_malformed_assignment_are_refused(tmp_path):
+    with pytest.raises(InputError, match="nothing.yaml: no such file"):
+        params.load(tmp_path / "nothing.yaml")
+    (tmp_path / "own.yaml").write_text("seed: 1")
+    with pytest.raises(InputError, match="write key.path=value"):
+        params.load(tmp_path / "own.yaml", assignments=["seed"])
+    with pytest.raises(InputError, match="training.lr"):
+        params.load(tmp_path / "own.yaml", assignments=["training.lr=fast"])
+    with pytest.raises(InputError, match="--set"):
+        params.load(tmp_path / "own.yaml", assignments=["training.lr=[1"])
+
+
+def test_settings_cannot_be_changed_after_they_were_checked():
+    with pytest.raises(ValueError, match="frozen"):
+        params.Params().seed = 1
+
+
+def test_a_dump_is_read_back_as_the_same_settings(tmp_path):
+    changed = params.parse({"seed": 3, "training": {"lr": 1e-7}, "corpora": [{"root": "a"}, {"root": "b", "splits": ["eval"]}]}, "x")
+    (tmp_path / "dump.yaml").write_text(params.dump(changed))
+    assert params.load(tmp_path / "dump.yaml") == changed
+
+
+def test_every_setting_says_what_it_is_and_where_it_comes_from():
+    rows = list(params.describe(params.Params()))
+    assert len({key for key, *_ in rows}) == len(rows) > 60
+    assert all(provenance in ("paper", "port", "ours") and description for _, _, provenance, description in rows)
+    assert ("training.lr", 1e-4, "ours") in [row[:3] for row in rows]
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_presets_load_over_the_params_file(preset):
+    assert params.load(ROOT / "params.yaml", [preset]) != params.Params()
+
+
+def test_the_params_file_loads():
+    assert params.load(ROOT / "params.yaml").seed == 688
