@@ -18,11 +18,15 @@ def leftovers(folder) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def break_off(path: Path) -> None:
+    path.write_text("half")
+    raise ZeroDivisionError
+
+
 def test_a_file_is_there_complete_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "a.txt"
-    with pytest.raises(RuntimeError), complete(path) as aside:
-        aside.write_text("half")
-        raise RuntimeError
+    with pytest.raises(ZeroDivisionError), complete(path) as aside:
+        break_off(aside)
     assert leftovers(path.parent) == []
     with complete(path) as aside:
         aside.write_text("whole")
@@ -34,9 +38,8 @@ def test_a_file_is_there_complete_or_not_at_all(tmp_path):
 def test_a_failure_leaves_what_was_there_before(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), complete(path) as aside:
-        aside.write_text("new")
-        raise RuntimeError
+    with pytest.raises(ZeroDivisionError), complete(path) as aside:
+        break_off(aside)
     assert path.read_text() == "old"
 
 
@@ -121,14 +124,14 @@ def test_a_write_that_breaks_off_names_the_file_and_leaves_nothing(tmp_path, fil
 
 
 def test_trouble_with_another_file_keeps_its_own_name(tmp_path):
-    with pytest.raises(FileNotFoundError, match="source.wav"), complete(tmp_path / "a.txt"):
+    with pytest.raises(FileNotFoundError, match=r"source\.wav"), complete(tmp_path / "a.txt"):
         (tmp_path / "source.wav").read_bytes()
 
 
 def test_json_is_sorted_and_refuses_nan(tmp_path):
     write_json(tmp_path / "a.json", {"b": 1, "a": 0.1})
     assert list(json.loads((tmp_path / "a.json").read_text())) == ["a", "b"]
-    with pytest.raises(ValueError, match="NaN|nan|JSON"):
+    with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "b.json", {"a": float("nan")})
     assert leftovers(tmp_path) == ["a.json"]
 
@@ -147,7 +150,7 @@ def test_a_damaged_table_is_named(tmp_path, keep):
     path = tmp_path / "a.parquet"
     write_table(path, pd.DataFrame({"a": range(100)}))
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match="a.parquet is not a readable table"):
+    with pytest.raises(InputError, match=r"a\.parquet is not a readable table"):
         read_table(path)
-    with pytest.raises(InputError, match="b.parquet does not exist"):
+    with pytest.raises(InputError, match=r"b\.parquet does not exist"):
         read_table(tmp_path / "b.parquet")

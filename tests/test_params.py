@@ -68,12 +68,12 @@ def test_a_file_that_holds_no_settings_is_refused_by_name(tmp_path, text):
 
 
 def test_a_missing_file_and_a_malformed_assignment_are_refused(tmp_path):
-    with pytest.raises(InputError, match="nothing.yaml: no such file"):
+    with pytest.raises(InputError, match=r"nothing\.yaml: no such file"):
         params.load(tmp_path / "nothing.yaml")
     (tmp_path / "own.yaml").write_text("seed: 1")
-    with pytest.raises(InputError, match="write key.path=value"):
+    with pytest.raises(InputError, match=r"write key\.path=value"):
         params.load(tmp_path / "own.yaml", assignments=["seed"])
-    with pytest.raises(InputError, match="training.lr"):
+    with pytest.raises(InputError, match=r"training\.lr"):
         params.load(tmp_path / "own.yaml", assignments=["training.lr=fast"])
     with pytest.raises(InputError, match="--set"):
         params.load(tmp_path / "own.yaml", assignments=["training.lr=[1"])

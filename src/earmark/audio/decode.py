@@ -69,7 +69,17 @@ def _read_libsndfile(path: Path) -> tuple[np.ndarray, int]:
         mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
         if len(mono) < file.frames:
             raise InputError(f"{path}: truncated: {len(mono)} of {file.frames} frames can be read; fetch the file again")
+        _check_riff_size(path)
         return mono, file.samplerate
+
+
+def _check_riff_size(path: Path) -> None:
+    """Refuse a WAV shorter than its header says, which libsndfile reads without a word; streamed ones leave the size open."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    there, stated = path.stat().st_size, int.from_bytes(head[4:], "little") + 8
+    if head[:4] == b"RIFF" and there + 1024 < stated < 0x7FFF_F000:  # some writers miscount by a chunk header
+        raise InputError(f"{path}: truncated: {there} of {stated} bytes are there; fetch the file again")
 
 
 def _probe_ffmpeg(path: Path, refusal: Exception) -> float:
