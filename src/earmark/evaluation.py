@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from earmark import InputError
 from earmark.corpora.protocol import CORE
-from earmark.files import complete, write_json
+from earmark.files import complete, read_table, write_json
 from earmark.metrics import detection
 from earmark.metrics.bootstrap import intervals
 from earmark.metrics.detection import AsvScores, Costs, DetectionCurve
@@ -45,6 +45,12 @@ class DetectionReport:
     tables: dict[str, pd.DataFrame]
     warnings: list[str]
     trials: pd.DataFrame  # the headline trials with their cm_score
+
+
+def read_embeddings(folder: Path) -> tuple[list[str], np.ndarray]:
+    """N ids and embeddings (N, E) of all parts."""
+    table = pd.concat([read_table(path) for path in sorted(folder.glob("[0-9]*.parquet"))], ignore_index=True)
+    return table["utterance_id"].tolist(), np.stack(table["embedding"].to_numpy())
 
 
 def headline(protocol: pd.DataFrame) -> pd.DataFrame:

@@ -112,7 +112,7 @@ class SpectrogramParams(Section):
         "angle", "paper", "phase channel: phase/π, its cosine and sine, or none (ablation)"
     )
     widths: tuple[int, int, int] = setting((64, 128, 256), "port", "channels at the three scales")
-    stem_stride: int = setting(1, "ours", "stride of the first convolution over time and frequency", ge=1, le=4)
+    stem_stride: Literal[1, 2, 4] = setting(1, "ours", "stride of the stem over time and frequency")
     bands: int = setting(1, "ours", "frequency bands kept when the frequency axis is pooled; 1: mean over all", ge=1, le=16)
 
 

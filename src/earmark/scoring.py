@@ -63,12 +63,6 @@ def is_part(path: Path, marks: dict[str, str], rows: pd.DataFrame) -> bool:
     )
 
 
-def read_embeddings(folder: Path) -> tuple[list[str], np.ndarray]:
-    """N ids and embeddings (N, E) of all parts."""
-    table = pd.concat([read_table(path) for path in sorted(folder.glob("[0-9]*.parquet"))], ignore_index=True)
-    return table["utterance_id"].tolist(), np.stack(table["embedding"].to_numpy())
-
-
 def refuse_other_views(meta: dict, audio: AudioParams, cqt: CqtParams, detector: Path) -> None:
     """Refuse to score with a detector that was trained on other views. Errors: InputError naming the setting."""
     for name, section in (("audio", audio), ("cqt", cqt)):

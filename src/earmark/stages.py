@@ -104,9 +104,8 @@ def evaluate(
     """Turn scores into tables, figures and intervals; pure tables in, tables out."""
     import pandas as pd
 
-    from earmark.evaluation import Settings, evaluate_tables
+    from earmark.evaluation import Settings, evaluate_tables, read_embeddings
     from earmark.files import read_table
-    from earmark.scoring import read_embeddings
 
     table = read_table(protocol)
     settings = Settings(evaluation.resamples, seed, evaluation.min_trials, max_missing=trials.max_unreadable)

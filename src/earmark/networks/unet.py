@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from earmark.networks.resnet import BasicBlock
 from earmark.params import SpectrogramParams
 
 
@@ -19,18 +20,21 @@ def channels(cqt: Tensor, phase: str) -> Tensor:
 
 
 class UNet(nn.Module):
-    """(B, 2, K, F) → features at three scales (B, C¹, K, F), (B, C², K/2, F/2), (B, C³, K/4, F/4), all after the decoder."""
+    """(B, 2, K, F) → features at three scales (B, C¹, K', F'), (B, C², K'/2, F'/2), (B, C³, K'/4, F'/4), K' = K / stem_stride.
+
+    Residual blocks on the way down, one convolution a scale on the way up; each scale is read after the decoder.
+    """
 
     def __init__(self, params: SpectrogramParams):
         super().__init__()
         self.phase = params.phase
-        first, second, third = self.widths = params.widths
+        first, second, third = params.widths
         inputs = {"none": 1, "angle": 2, "cos_sin": 3}[params.phase]
-        self.stem = nn.Sequential(_convolution(inputs, first, params.stem_stride), _convolution(first, first))
-        self.down2 = nn.Sequential(nn.MaxPool2d(2), _convolution(first, second), _convolution(second, second))
-        self.down3 = nn.Sequential(nn.MaxPool2d(2), _convolution(second, third), _convolution(third, third))
-        self.up2 = _convolution(third + second, second)
-        self.up1 = _convolution(second + first, first)
+        self.stem = nn.Sequential(_stem(inputs, first, params.stem_stride), BasicBlock(first, first, 1, 2))
+        self.down2 = nn.Sequential(BasicBlock(first, second, 2, 2), BasicBlock(second, second, 1, 2))
+        self.down3 = nn.Sequential(BasicBlock(second, third, 2, 2), BasicBlock(third, third, 1, 2))
+        self.up2 = _convolution(third + second, second, 3)
+        self.up1 = _convolution(second + first, first, 3)
 
     def forward(self, cqt: Tensor) -> list[Tensor]:
         """See the class; shallow (finest) first."""
@@ -42,10 +46,18 @@ class UNet(nn.Module):
         return [first, second, third]
 
 
-def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def _stem(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    """Stride 1 as a 3-wide convolution; 2 as a 7-wide one; 4 with a pooling more, as ResNet begins."""
+    if stride == 1:
+        return _convolution(inputs, outputs, 3)
+    pool = [nn.MaxPool2d(3, 2, padding=1)] if stride == 4 else []
+    return nn.Sequential(_convolution(inputs, outputs, 7, 2), *pool)
+
+
+def _convolution(inputs: int, outputs: int, width: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-    )  # fmt: skip
+        nn.Conv2d(inputs, outputs, width, stride, padding=width // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
 
 
 def _resize(coarse: Tensor, like: Tensor) -> Tensor:

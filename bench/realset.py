@@ -1,0 +1,124 @@
+"""Real speech end to end: the pipeline's own stages through DVC, one scratch workspace a run, and one table of all runs.
+
+The corpus is only linked, never copied. Runs share a DVC cache, so what they have in common is computed once.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+from lfcc_gmm import train_and_score
+from rich.console import Console
+
+from earmark.evaluation import Settings, evaluate_tables
+from earmark.files import read_table
+
+ROOT = Path(__file__).resolve().parents[1]
+SEEDS = (688, 689, 690)
+NO_COPIES = ("copysynthesis.known=[]", "training.made_share=0")
+ABLATIONS = {
+    "waveform only": ("wavespec.views=waveform",),
+    "CQT only": ("wavespec.views=cqt",),
+    "without phase": ("wavespec.spectrogram.phase=none",),
+    "without copy-synthesis": NO_COPIES,
+}
+KINDS = ("tts", "vocoder", "vc")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", type=Path, required=True, help="folder with protocol.tsv")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--no-ablations", action="store_true", help="the headline seeds alone")
+    parser.add_argument("--parallel", type=int, default=2, help="runs at a time, one core each")
+    parser.add_argument("--output", type=Path, default=ROOT / "runs/realset")
+    chosen = parser.parse_args()
+    if not (chosen.corpus / "protocol.tsv").exists():
+        sys.exit(f"error: {chosen.corpus} has no protocol.tsv: give a folder corpus with --corpus")
+    runs = {f"WaveSpec, seed {seed}": (f"seed={seed}",) for seed in chosen.seeds}
+    if not chosen.no_ablations:
+        runs |= {name: (f"seed={chosen.seeds[0]}", *sets) for name, sets in ABLATIONS.items()}
+    folders = [prepare(chosen.output, name, chosen.corpus.resolve(), sets) for name, sets in runs.items()]
+    reproduce(folders[0], "precompute_cqt")  # the first fills the shared cache with features
+    with ThreadPoolExecutor(chosen.parallel) as pool:
+        list(pool.map(reproduce, folders))
+    evaluations = dict(zip(runs, [folder / "artifacts/evaluation" for folder in folders], strict=True))
+    if not chosen.no_ablations:
+        evaluations["LFCC-GMM"] = lfcc_gmm(folders[0], chosen.output / "lfcc_gmm")
+    table = tabulate(evaluations)
+    Console().print(table)
+    (chosen.output / "table.md").write_text(table + "\n")
+
+
+def prepare(output: Path, name: str, corpus: Path, sets: tuple[str, ...]) -> Path:
+    """A workspace of its own for a run: params, the pipeline, and links to code and corpus."""
+    folder = output / name.replace(",", "").replace(" ", "-").lower()
+    folder.mkdir(parents=True, exist_ok=True)
+    for link, target in (("data", corpus), ("src", ROOT / "src")):
+        if not (folder / link).is_symlink():
+            (folder / link).symlink_to(target)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    arguments = [argument for setting in ("corpora=[{adapter: folder, root: data, name: realset}]", *sets) for argument in ("--set", setting)]
+    call(folder, "earmark", "params", "--params", str(ROOT / "params.yaml"), "--preset", str(ROOT / "presets/small.yaml"), *arguments, "-o", "params.yaml")
+    if not (folder / ".dvc").exists():
+        call(folder, "dvc", "init", "--no-scm", "--quiet")
+        call(folder, "dvc", "config", "cache.dir", str(output.resolve() / "cache"))
+        call(folder, "dvc", "config", "cache.type", "reflink,hardlink,copy")
+    return folder
+
+
+def reproduce(folder: Path, *stages: str) -> None:
+    call(folder, "dvc", "repro", *stages)
+
+
+def call(folder: Path, *command: str) -> None:
+    with (folder / "log.txt").open("a") as log:
+        environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
+        done = subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
+    if done.returncode:
+        sys.exit(f"error: {' '.join(command[:3])} failed in {folder}: see {folder / 'log.txt'}")
+
+
+def lfcc_gmm(workspace: Path, output: Path) -> Path:
+    """The classical peer on the same trials, trained on the recordings of train alone."""
+    protocol = read_table(workspace / "artifacts/protocol.parquet")
+    scores = train_and_score(workspace, protocol)
+    evaluate_tables(output, scores, protocol[protocol["split"] == "eval"], settings=Settings(seed=SEEDS[0]))
+    return output
+
+
+def tabulate(evaluations: dict[str, Path]) -> str:
+    """Markdown: EER % with clustered 95 % intervals, a row a run, and mean ± standard deviation over the seeds."""
+    rows = {name: read_row(folder) for name, folder in evaluations.items()}
+    table = pd.DataFrame(rows).T
+    seeds = table[table.index.str.startswith("WaveSpec, seed")]
+    figures = ["all", "without classical engines", *KINDS]
+    head = f"| detector | {' | '.join(figures)} |\n|---|{'---|' * len(figures)}"
+    mean = " | ".join(f"**{seeds[name].mean():.1f} ± {seeds[name].std(ddof=1):.1f}**" for name in figures)
+    body = [f"| {name} | {' | '.join(cell(row, figure) for figure in figures)} |" for name, row in table.iterrows()]
+    return "\n".join([head, f"| **WaveSpec, mean of {len(seeds)} seeds** | {mean} |", *body])
+
+
+def cell(row: pd.Series, figure: str) -> str:
+    interval = f" ({row[f'{figure} low']:.1f}–{row[f'{figure} high']:.1f})" if f"{figure} low" in row else ""
+    return f"{row[figure]:.1f}{interval}"
+
+
+def read_row(folder: Path) -> dict[str, float]:
+    headline = pd.read_csv(folder / "headline.csv").set_index("trials")
+    kinds = pd.read_csv(folder / "per_condition.csv")
+    kinds = kinds[kinds["condition"] == "kind"].set_index("value")
+    row = {}
+    for name, trials in (("all", "all"), ("without classical engines", "without origin=local")):
+        row |= {name: 100 * headline.at[trials, "eer"]}
+        row |= {f"{name} {end}": 100 * headline.at[trials, f"eer_{end}"] for end in ("low", "high")}
+    return row | {kind: 100 * kinds.at[kind, "eer"] for kind in KINDS}
+
+
+if __name__ == "__main__":
+    main()
