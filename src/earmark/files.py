@@ -47,8 +47,11 @@ def _unwritable(path: Path, error: Exception) -> InputError:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What `write_table` was given as metadata."""
-    raw = pq.read_schema(path).metadata or {}
+    """What `write_table` was given as metadata. Errors: InputError when the file is damaged."""
+    try:
+        raw = pq.read_schema(path).metadata or {}
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path} is not a readable table ({error}): remove it and run its stage again") from error
     return {key.decode(): value.decode() for key, value in raw.items() if key != b"pandas"}
 
 

@@ -56,11 +56,10 @@ def score_splits(
 
 def is_part(path: Path, marks: dict[str, str], rows: pd.DataFrame) -> bool:
     """Whether a part was made by this detector of these utterances."""
-    return (
-        path.exists()
-        and marks.items() <= read_metadata(path).items()
-        and set(read_table(path)["utterance_id"]) == set(rows["utterance_id"])
-    )
+    try:
+        return marks.items() <= read_metadata(path).items() and set(read_table(path)["utterance_id"]) == set(rows["utterance_id"])
+    except InputError:  # not there, or damaged
+        return False
 
 
 def refuse_other_views(meta: dict, audio: AudioParams, cqt: CqtParams, detector: Path) -> None:

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from earmark import InputError
 from earmark.audio.decode import SAMPLE_RATE, normalise_level, read, tile
 from earmark.features.cqt import Cqt
-from earmark.files import complete, read_table, write_table
+from earmark.files import complete, read_metadata, read_table, write_table
 from earmark.params import AudioParams, CqtParams, ShardingParams
 
 log = logging.getLogger(__name__)
@@ -137,14 +137,16 @@ def _fingerprint(rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams) -> str:
 
 def _is_complete(output: Path, number: int, fingerprint: str) -> bool:
     path = output / f"{number:05}.safetensors"
-    if not path.exists() or not path.with_suffix(".parquet").exists():
+    index = path.with_suffix(".parquet")
+    if not path.exists() or not index.exists():
         return False
     try:
         with safe_open(path, framework="np") as file:
-            return file.metadata().get("fingerprint") == fingerprint
-    except (SafetensorError, OSError):
+            found = (file.metadata() or {}).get("fingerprint"), read_metadata(index).get("fingerprint")
+    except (SafetensorError, OSError, InputError):
         log.warning("%s is corrupt: it is made again", path)
         return False
+    return found == (fingerprint, fingerprint)  # a job killed between the two leaves a new shard with an old index
 
 
 def _drop_surplus(output: Path, plan: dict[int, pd.DataFrame]) -> None:
@@ -204,4 +206,4 @@ def _write(output: Path, number: int, rows: pd.DataFrame, results: list, fingerp
     }
     with complete(output / f"{number:05}.safetensors") as aside:
         save_file(tensors, aside, metadata={"fingerprint": fingerprint})
-    write_table(output / f"{number:05}.parquet", index)
+    write_table(output / f"{number:05}.parquet", index, fingerprint=fingerprint)
