@@ -1,13 +1,10 @@
 """Times of the metrics against named peers, in one process. Run: python bench/metrics.py."""
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 from sklearn.metrics import roc_curve
+from timing import row, seconds, show
 
 from earmark.metrics.bootstrap import intervals
 from earmark.metrics.detection import DetectionCurve, cllr, eer, min_dcf
@@ -18,25 +15,25 @@ PEER_RESAMPLES = 20  # a peer's time is measured on these and scaled
 
 
 def rows() -> list[dict[str, Any]]:
-    """One row a measurement: seconds of ours and of the peer, their ratio, the bar in seconds, and whether ours is below it."""
+    """One row a measurement."""
     return [_metric_set(), _bootstrap()]
 
 
 def _metric_set() -> dict[str, Any]:
     scores, key = _trials(TRIALS, BONAFIDE)
-    ours = _seconds(lambda: _figures(scores[key], scores[~key]))
-    peer = _seconds(lambda: _sklearn_eer(key, scores))
-    return _row("EER, minDCF, Cllr, DET of 600,000 trials; peer: EER alone by sklearn roc_curve", ours, peer, 1.0)
+    ours = seconds(lambda: _figures(scores[key], scores[~key]))
+    peer = seconds(lambda: _sklearn_eer(key, scores))
+    return row("EER, minDCF, Cllr, DET of 600,000 trials; peer: EER alone by sklearn roc_curve", ours, peer, longest=1.0)
 
 
 def _bootstrap() -> dict[str, Any]:
     scores, key = _trials(RESAMPLED, RESAMPLED // 10)
     generator = np.random.default_rng(1)
     speakers, sources = generator.integers(SPEAKERS, size=len(key)).astype(str), generator.integers(SOURCES, size=len(key)).astype(str)
-    ours = _seconds(lambda: intervals(scores, key, list(speakers), list(sources), resamples=RESAMPLES), repeats=1)
+    ours = seconds(lambda: intervals(scores, key, list(speakers), list(sources), resamples=RESAMPLES), repeats=1)
     weights = generator.integers(1, 4, size=len(key))
-    peer = _seconds(lambda: [_sklearn_eer(key, scores, weights) for _ in range(PEER_RESAMPLES)], repeats=1) * RESAMPLES / PEER_RESAMPLES
-    return _row("bootstrap, 1,000 × 71,000 trials; peer: EER alone by weighted sklearn roc_curve, scaled", ours, peer, 30.0)
+    peer = seconds(lambda: [_sklearn_eer(key, scores, weights) for _ in range(PEER_RESAMPLES)], repeats=1) * RESAMPLES / PEER_RESAMPLES
+    return row("bootstrap, 1,000 × 71,000 trials; peer: EER alone by weighted sklearn roc_curve, scaled", ours, peer, longest=30.0)
 
 
 def _trials(count: int, bonafide: int) -> tuple[np.ndarray, np.ndarray]:
@@ -55,23 +52,5 @@ def _sklearn_eer(key: np.ndarray, scores: np.ndarray, weights: np.ndarray | None
     return float((1 - hit[at] + false_alarm[at]) / 2)
 
 
-def _seconds(action: Callable[[], object], repeats: int = 5) -> float:
-    """Shortest of some runs: the machine's other work only ever adds."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def _row(name: str, ours: float, peer: float, bar: float) -> dict[str, Any]:
-    return {"name": name, "ours": ours, "peer": peer, "ratio": peer / ours, "bar": bar, "ok": ours < bar}
-
-
 if __name__ == "__main__":
-    table = Table("measurement", "ours, s", "peer, s", "ratio", "bar, s", "met")
-    for row in rows():
-        figures = (f"{row['ours']:.3f}", f"{row['peer']:.3f}", f"{row['ratio']:.1f}×", f"{row['bar']:g}")
-        table.add_row(row["name"], *figures, "yes" if row["ok"] else "no")
-    Console().print(table)
+    show(rows())

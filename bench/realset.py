@@ -63,8 +63,21 @@ def prepare(output: Path, name: str, corpus: Path, sets: tuple[str, ...]) -> Pat
         if not (folder / link).is_symlink():
             (folder / link).symlink_to(target)
     shutil.copy(ROOT / "dvc.yaml", folder)
-    arguments = [argument for setting in ("corpora=[{adapter: folder, root: data, name: realset}]", *sets) for argument in ("--set", setting)]
-    call(folder, "earmark", "params", "--params", str(ROOT / "params.yaml"), "--preset", str(ROOT / "presets/small.yaml"), *arguments, "-o", "params.yaml")
+    arguments = [
+        argument for setting in ("corpora=[{adapter: folder, root: data, name: realset}]", *sets) for argument in ("--set", setting)
+    ]
+    call(
+        folder,
+        "earmark",
+        "params",
+        "--params",
+        str(ROOT / "params.yaml"),
+        "--preset",
+        str(ROOT / "presets/small.yaml"),
+        *arguments,
+        "-o",
+        "params.yaml",
+    )
     if not (folder / ".dvc").exists():
         call(folder, "dvc", "init", "--no-scm", "--quiet")
         call(folder, "dvc", "config", "cache.dir", str(output.resolve() / "cache"))

@@ -1,0 +1,23 @@
+"""All benchmarks, one table: `make bench`. Ratios are against named peers in this very run; nothing here is a test."""
+
+import gpu
+import scoring
+from rich.console import Console
+from timing import show
+
+import features
+import metrics
+
+
+def main() -> None:
+    console, rows = Console(), []
+    for module in (metrics, features, scoring, gpu):
+        with console.status(module.__name__):
+            rows += module.rows()
+    show(rows)
+    if not gpu.available():
+        console.print("No CUDA GPU is seen: the paper preset's training step and scoring on a GPU were not measured.")
+
+
+if __name__ == "__main__":
+    main()
