@@ -52,12 +52,15 @@ class TappedWav2Vec2(nn.Module):
     def load_pretrained(self, params: EncoderParams) -> None:
         """Load published weights; what the file has beyond the last tap is left. Errors: InputError naming the keys that it lacks."""
         name, revision = str(params.pretrained), params.revision or "main"
-        found: Any = Wav2Vec2Model.from_pretrained(name, revision=revision, config=self.model.config, output_loading_info=True)
+        found: Any = Wav2Vec2Model.from_pretrained(
+            name, revision=revision, config=self.model.config, output_loading_info=True, ignore_mismatched_sizes=True
+        )
         loaded, report = found
         # the embedding of masked frames is never used: masking is off
-        lacking = sorted({*report["missing_keys"], *report["mismatched_keys"]} - {"masked_spec_embed"})
+        misfitting = (key for key, *_ in report["mismatched_keys"])  # with both shapes
+        lacking = sorted({*report["missing_keys"], *misfitting} - {"masked_spec_embed"})
         if lacking:
-            raise InputError(f"{name}: the weights lack or misfit {', '.join(map(str, lacking))}: they are not of this configuration")
+            raise InputError(f"{name}: the weights lack or misfit {', '.join(lacking)}: they are not of this configuration")
         self.model = _without_final_norm(loaded)
 
     def forward(self, waveform: Tensor) -> list[Tensor]:

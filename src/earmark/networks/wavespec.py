@@ -34,10 +34,11 @@ class WaveSpec(nn.Module):
         self.params, self.encoder_configuration = params, encoder
         self.encoder = TappedWav2Vec2(encoder, params.encoder.taps) if params.views != "cqt" else None
         self.unet = UNet(params.spectrogram) if params.views != "waveform" else None
-        width = int(encoder["hidden_size"])
+        width = int(encoder["hidden_size"]) if self.encoder is not None else None
+        spectra = [channels * params.spectrogram.bands if self.unet is not None else None for channels in params.spectrogram.widths]
         self.fusion = nn.ModuleList(
-            CrossModalFusion(width, channels * params.spectrogram.bands, params.fusion_width, params.reduction, chained=scale > 0)
-            for scale, channels in enumerate(params.spectrogram.widths)
+            CrossModalFusion(width, spectrum, params.fusion_width, params.reduction, chained=scale > 0)
+            for scale, spectrum in enumerate(spectra)
         )
         two = params.head == "2d"
         self.head = ResNet18(1 if two else params.fusion_width, params.head_widths, 2 if two else 1)
