@@ -1,6 +1,7 @@
 """Throughput of precompute and of training's two ways to a CQT, against named peers on the same files. Run: python bench/features.py."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def rows() -> list[dict[str, Any]]:
         peers = (("soundfile + nnAudio CQT2010v2 + numpy.save, file by file", nnaudio_loop, 10.0),
                  ("soundfile + librosa.cqt + numpy.save, file by file", librosa_loop, 10.0),
                  ("the same with nnAudio in batches of 16", nnaudio_batches, 4.0))  # fmt: skip
-        table = [row(f"precompute {CLIPS} clips of 4 s; peer: {name}", ours, seconds(lambda: peer(files), repeats=1), least=bar)
+        table = [row(f"precompute {CLIPS} clips of 4 s; peer: {name}", ours, seconds(partial(peer, files), repeats=1), least=bar)
                  for name, peer, bar in peers]  # fmt: skip
         return [*table, training_paths(protocol, output)]
 

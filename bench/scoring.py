@@ -1,4 +1,7 @@
-"""Scoring with an XLS-R-300M-size detector (random weights) on the CPU, against the same network file by file. Run: python bench/scoring.py."""
+"""Scoring with an XLS-R-300M-size detector (random weights) on the CPU, against a plain loop.
+
+Run: python bench/scoring.py.
+"""
 
 from typing import Any
 

@@ -1,0 +1,76 @@
+import math
+
+import pytest
+import torch
+
+from earmark.losses import DetectorLoss, SingleCenterLoss
+from earmark.params import LossParams
+
+
+def test_the_single_center_loss_is_its_closed_form():
+    """Distances 3 and 5 of bona fide, 4 and 6 of spoof, centre at 0: M_nat 4, M_man 5, margin 0.5·√4."""
+    embedding = torch.tensor([[3.0, 0, 0, 0], [0, 4, 0, 0], [0, 3, 4, 0], [6, 0, 0, 0]])
+    loss = SingleCenterLoss(4, 0.5)(embedding, torch.tensor([1, 0, 1, 0]))
+    assert loss.item() == pytest.approx(4 + (4 - 5 + 1))
+    assert SingleCenterLoss(4, 2.0)(embedding, torch.tensor([1, 0, 1, 0])).item() == pytest.approx(4 + (4 - 5 + 4))
+    assert SingleCenterLoss(4, 0.1)(embedding, torch.tensor([1, 0, 1, 0])).item() == pytest.approx(4)  # spoofs are far enough
+
+
+def test_distances_are_measured_from_the_centre():
+    loss = SingleCenterLoss(2, 0.0)
+    with torch.no_grad():
+        loss.centre.copy_(torch.tensor([1.0, 1.0]))
+    assert loss(torch.tensor([[4.0, 5.0], [1.0, 11.0]]), torch.tensor([1, 0])).item() == pytest.approx(5)
+
+
+def test_the_published_margin():
+    assert SingleCenterLoss(512, 0.3).margin == pytest.approx(6.788225, abs=1e-6)
+
+
+def test_without_spoofs_it_is_the_spread_of_bona_fide_and_without_bona_fide_nothing():
+    embedding = torch.tensor([[3.0, 4.0], [6.0, 8.0]], requires_grad=True)
+    loss = SingleCenterLoss(2, 0.3)
+    assert loss(embedding, torch.ones(2)).item() == pytest.approx(7.5)
+    nothing = loss(embedding, torch.zeros(2))
+    assert nothing.item() == 0
+    nothing.backward()
+    assert torch.equal(embedding.grad, torch.zeros(2, 2))
+    assert torch.equal(loss.centre.grad, torch.zeros(2))
+
+
+@pytest.mark.parametrize("labels", [[1, 1], [1, 0], [0, 1], [0, 0]])
+def test_the_gradient_is_finite_at_the_centre_itself(labels):
+    embedding = torch.zeros(2, 8, requires_grad=True)
+    loss = SingleCenterLoss(8, 0.3)
+    loss(embedding, torch.tensor(labels)).backward()
+    assert torch.isfinite(embedding.grad).all()
+    assert torch.isfinite(loss.centre.grad).all()
+
+
+def test_descent_draws_bona_fide_to_the_centre_and_pushes_spoofs_beyond_the_margin():
+    torch.manual_seed(0)
+    embedding, labels = torch.nn.Parameter(torch.randn(20, 4)), torch.arange(20) % 2
+    loss = SingleCenterLoss(4, 0.5)
+    optimizer = torch.optim.SGD([embedding, *loss.parameters()], lr=0.5)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss(embedding, labels).backward()
+        optimizer.step()
+    distance = (embedding - loss.centre).norm(dim=-1)
+    assert distance[labels == 1].max() < 0.2
+    assert distance[labels == 0].mean() > distance[labels == 1].mean() + 0.9
+
+
+def test_the_detectors_loss_is_weighted_cross_entropy_and_its_share_of_the_other():
+    logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.0]]), torch.tensor([0, 1, 1])
+    embedding = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    found = DetectorLoss(LossParams(single_center=0.7, margin=0.2), 8, (0.1, 0.9))(embedding, logits, labels)
+    terms = [math.log1p(math.exp(-2)), math.log1p(math.exp(-1)), math.log1p(math.exp(0.5))]
+    expected = (0.1 * terms[0] + 0.9 * terms[1] + 0.9 * terms[2]) / 1.9
+    assert found["cross_entropy"].item() == pytest.approx(expected, abs=1e-6)
+    assert found["single_center"].item() == pytest.approx(SingleCenterLoss(8, 0.2)(embedding, labels).item())
+    assert found["loss"].item() == pytest.approx(expected + 0.7 * found["single_center"].item(), abs=1e-6)
+
+
+def test_the_class_weights_enter_no_checkpoint():
+    assert list(DetectorLoss(LossParams(), 8, (0.1, 0.9)).state_dict()) == ["single_center.centre"]
