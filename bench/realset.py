@@ -44,7 +44,7 @@ def main() -> None:
     if not chosen.no_ablations:
         runs |= {name: (f"seed={chosen.seeds[0]}", *sets) for name, sets in ABLATIONS.items()}
     folders = [prepare(chosen.output, name, chosen.corpus.resolve(), sets) for name, sets in runs.items()]
-    reproduce(folders[0], "precompute_cqt")  # the first fills the shared cache with features
+    reproduce(folders[0], "precompute_cqt")  # fills the shared cache with features
     with ThreadPoolExecutor(chosen.parallel) as pool:
         list(pool.map(reproduce, folders))
     evaluations = dict(zip(runs, [folder / "artifacts/evaluation" for folder in folders], strict=True))

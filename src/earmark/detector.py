@@ -86,7 +86,7 @@ class DetectorTask:
     def steps(self, epoch: int) -> int:
         """Whole batches alone: a batch of one has no statistics."""
         drawn = 2 * int((self.train["key"] == "bonafide").sum()) if self.training.balance else len(self.train)
-        return drawn // self.training.batch_size
+        return drawn * self.training.repeats // self.training.batch_size
 
     def begin_epoch(self, epoch: int) -> None:
         """A pretrained encoder is frozen in the first epochs."""

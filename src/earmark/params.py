@@ -162,7 +162,8 @@ class AugmentationParams(Section):
 class TrainingParams(Section):
     """The loop."""
 
-    epochs: int = setting(50, "ours", "passes over the train split", ge=1)
+    epochs: int = setting(50, "ours", "epochs; dev is scored after each", ge=1)
+    repeats: int = setting(1, "ours", "passes over the train split an epoch", ge=1)
     batch_size: int = setting(14, "port", "utterances an optimiser step, over all processes", ge=2)
     accumulation: int = setting(1, "ours", "backward passes an optimiser step", ge=1)
     lr: float = setting(1e-4, "ours", "learning rate of new layers, and of all with a random encoder", gt=0)

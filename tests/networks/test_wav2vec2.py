@@ -21,7 +21,8 @@ def full(layers: int = 5, stable: bool = True) -> Wav2Vec2Model:
     torch.manual_seed(4)
     config = Wav2Vec2Config(
         hidden_size=16, num_attention_heads=2, intermediate_size=64, num_hidden_layers=layers, conv_dim=(8,) * 7,
-        do_stable_layer_norm=stable, feat_extract_norm="layer", num_conv_pos_embeddings=64, num_conv_pos_embedding_groups=16, layerdrop=0.5, mask_time_prob=0.3,
+        do_stable_layer_norm=stable, feat_extract_norm="layer", num_conv_pos_embeddings=64, num_conv_pos_embedding_groups=16,
+        layerdrop=0.5, mask_time_prob=0.3,
     )  # fmt: skip
     return Wav2Vec2Model(config).eval()
 

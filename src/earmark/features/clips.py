@@ -72,9 +72,10 @@ def blank_bands(cqt: Tensor, widest: int, generator: Generator) -> Tensor:
 
 
 def draw(rows: pd.DataFrame, index: pd.DataFrame, audio: AudioParams, cqt: CqtParams, training: TrainingParams, seed: Any) -> list:
-    """One epoch's items in order: every row once, or balanced draws; a random crop each, starting on a whole frame."""
+    """One epoch's items in order: every row once a pass, or balanced draws; a random crop each, starting on a whole frame."""
     rng = np.random.default_rng(seed)
-    order = _balanced(rows, training, rng) if training.balance else rng.permutation(len(rows))
+    passes = [_balanced(rows, training, rng) if training.balance else rng.permutation(len(rows)) for _ in range(training.repeats)]
+    order = np.concatenate(passes)
     ids, labels = rows["utterance_id"].to_numpy()[order], (rows["key"] == "bonafide").to_numpy()[order].astype(int)
     spare = (index.loc[ids, "samples"].to_numpy() - audio.clip_samples) // cqt.hop_samples
     starts = rng.integers(0, spare + 1) * cqt.hop_samples
