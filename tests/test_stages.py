@@ -1,0 +1,141 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from earmark import InputError, params, stages
+from earmark.files import read_table
+
+INPUTS = [(stage.name, key) for stage in stages.STAGES.values() for key in stage.inputs]
+
+
+def earmark(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    environment = os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-m", "earmark", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+def test_the_stages_run_one_after_the_other_to_figures_and_metrics(done):
+    assert all((done / place).exists() for place in stages.ARTIFACTS.values())
+    folder = done / stages.ARTIFACTS["evaluation"]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert 0 <= metrics["tiny/eer"] <= 1
+    assert (metrics["tiny/bonafide"], metrics["tiny/spoof"]) == (4, 12)
+    assert {"det.png", "scores_tiny.png", "sources_tiny.png", "embeddings_tiny.png", "training.png"} == {
+        path.name for path in (folder / "figures").iterdir()
+    }
+
+
+def test_the_table_of_trials_holds_recordings_and_the_copies_made_of_them(protocol):
+    made = protocol[protocol["made"]]
+    counts = made.groupby(["split", "source"]).size().to_dict()
+    assert counts == {("train", "codec_mp3"): 7, ("eval", "codec_mp3"): 4, ("eval", "phase_vocoder"): 4}
+    assert set(made["key"]) == {"spoof"}
+    assert not made.loc[made["source"] == "phase_vocoder", "in_domain"].any()
+    assert set(protocol["corpus"]) == {"tiny"}
+    assert (protocol["seconds"] > 0).all()
+
+
+def test_nothing_is_left_half_written(done):
+    assert not list(done.rglob(".*.part"))
+    assert not (done / stages.ARTIFACTS["detector"] / "state.safetensors").exists()
+
+
+def test_an_evaluation_has_the_same_numbers_twice(done, tiny):
+    before = (done / stages.ARTIFACTS["evaluation"] / "metrics.json").read_bytes()
+    stages.run("evaluate", tiny, done)
+    assert (done / stages.ARTIFACTS["evaluation"] / "metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "sections"),
+    {
+        "synthesize_copies": {"seed", "corpora", "trials", "copysynthesis", "compute"},
+        "prepare_protocol": {"seed", "corpora", "trials"},
+        "precompute_cqt": {"audio", "cqt", "sharding", "trials", "compute"},
+        "train_detector": {"seed", "audio", "cqt", "wavespec", "loss", "augmentation", "training", "scoring", "compute"},
+        "score_detector": {"audio", "cqt", "scoring", "compute"},
+        "evaluate": {"seed", "trials", "evaluation"},
+    }.items(),
+)
+def test_a_stage_gets_the_sections_it_uses(name, sections):
+    assert set(stages.STAGES[name].sections) == sections
+
+
+def test_every_section_of_params_serves_a_stage():
+    assert {section for stage in stages.STAGES.values() for section in stage.sections} == set(params.Params.model_fields)
+
+
+def test_stages_read_what_earlier_stages_write():
+    written = set()
+    for stage in stages.STAGES.values():
+        assert set(stage.inputs) <= written
+        written.add(stage.output)
+    assert written == set(stages.ARTIFACTS)
+    assert {name for name, stage in stages.STAGES.items() if stage.sharded} == {"precompute_cqt", "score_detector"}
+
+
+@pytest.mark.parametrize(("name", "key"), INPUTS)
+def test_an_input_that_is_not_there_is_said_with_the_stage_that_makes_it(done, tiny, tmp_path, name, key):
+    (tmp_path / "artifacts").mkdir()
+    for other in stages.STAGES[name].inputs:
+        if other != key:
+            (tmp_path / stages.ARTIFACTS[other]).symlink_to(done / stages.ARTIFACTS[other])
+    maker = next(stage.name for stage in stages.STAGES.values() if stage.output == key)
+    with pytest.raises(InputError, match=f"{stages.ARTIFACTS[key]} does not exist: run `earmark {maker}` first"):
+        stages.run(name, tiny, tmp_path)
+
+
+def test_a_run_without_copy_synthesis_goes_through(change, tmp_path):
+    settings = change(copysynthesis={"known": [], "unseen": []})
+    assert stages.run("synthesize_copies", settings, tmp_path) == {"copies": 0}
+    counts = stages.run("prepare_protocol", settings, tmp_path)
+    assert counts == {"train/bonafide": 7, "train/spoof": 7, "dev/bonafide": 3, "dev/spoof": 3, "eval/bonafide": 4, "eval/spoof": 4}
+    assert not read_table(tmp_path / stages.ARTIFACTS["protocol"])["made"].any()
+
+
+def test_help_does_not_load_torch(tmp_path):
+    program = "import sys; sys.argv = ['earmark', '--help']; from earmark.__main__ import main\n"
+    program += "try: main()\nexcept SystemExit: print(sorted({'torch', 'transformers', 'pandas', 'mlflow', 'kfp'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_command_has_one_line_of_help(tmp_path):
+    from earmark.__main__ import app
+
+    lines = earmark("--help", cwd=tmp_path).stdout.splitlines()
+    listed = {line.split()[0]: line.split()[1:] for line in lines[lines.index("Commands:") + 1 :] if line.strip()}
+    assert set(stages.STAGES) | {"params", "metrics", "copysynthesis"} <= set(listed)
+    assert len(listed) == len(app.registered_commands)
+    assert all(len(words) > 3 for words in listed.values())
+
+
+def test_a_wrong_params_file_is_one_line_and_exit_code_2(tmp_path):
+    (tmp_path / "params.yaml").write_text("training: {speed: 9}\n")
+    done = earmark("prepare_protocol", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["error: params.yaml: training.speed: unknown key; `earmark params` lists the known ones"]
+    assert done.stdout == ""
+
+
+def test_params_are_printed_and_written(tmp_path):
+    (tmp_path / "params.yaml").write_text("seed: 5\n")
+    (tmp_path / "mine.yaml").write_text("training: {epochs: 7}\n")
+    done = earmark("params", "--preset", "mine.yaml", "--set", "training.lr=0.5", "-o", "out.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = params.load(tmp_path / "out.yaml")
+    assert (found.seed, found.training.epochs, found.training.lr) == (5, 7, 0.5)
+    printed = earmark("params", "--params", "out.yaml", cwd=tmp_path).stdout
+    assert all(key in printed for key, *_ in params.describe(found))
+    assert all(word in printed for word in ("paper", "port", "ours"))
+
+
+def test_a_preset_that_is_not_there_is_said(tmp_path):
+    (tmp_path / "params.yaml").write_text("seed: 5\n")
+    done = earmark("params", "--preset", "huge", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: presets/huge.yaml: no such file")
+    assert len(done.stderr.splitlines()) == 1
