@@ -199,6 +199,21 @@ def test_a_pretrained_encoder_is_frozen_in_the_first_epochs_and_then_trained(fea
     assert changed == [not frozen, True]
 
 
+@pytest.mark.parametrize(
+    ("training", "steps"), [({}, 5), ({"repeats": 3}, 15), ({"balance": True}, 3), ({"balance": True, "repeats": 2}, 7)]
+)
+def test_an_epoch_has_the_whole_batches_of_what_it_draws(features, protocol, change, training, steps):
+    """Of 21 utterances, 7 of them bona fide, in batches of 4."""
+    _, task = prepare_task(change(training=training), features, protocol[protocol["split"] == "train"])
+    assert task.steps(0) == steps
+    batches = [(number, labels) for number, (_, _, labels) in task.batches(0, 0)]
+    assert [number for number, _ in batches] == list(range(steps))
+    assert all(len(labels) == 4 for _, labels in batches)
+    later = [(number, labels) for number, (_, _, labels) in task.batches(0, 2)]
+    assert [number for number, _ in later] == list(range(2, steps))
+    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(batches[2:], later, strict=True))
+
+
 def test_class_weights_are_inverse_to_how_often_a_key_is_drawn():
     rows = pd.DataFrame({"key": ["bonafide"] * 3 + ["spoof"] * 9})
     assert class_weights(rows, LossParams(), TrainingParams()) == (0.25, 0.75)

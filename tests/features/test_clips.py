@@ -135,6 +135,16 @@ def test_an_epoch_takes_every_row_once_with_its_label():
     assert all(label == truth[name] for name, _, label in items)
 
 
+@pytest.mark.parametrize("balance", [False, True])
+def test_repeats_are_whole_passes_each_drawn_anew(balance):
+    table = rows(10, 0, 10)
+    items = drawn(table, repeats=3, balance=balance)
+    passes = [items[first : first + 20] for first in (0, 20, 40)]
+    assert len(items) == 60
+    assert all(sorted(name for name, *_ in part) == sorted(table["utterance_id"]) for part in passes)
+    assert passes[0] != passes[1] != passes[2]
+
+
 def test_a_draw_is_a_function_of_its_seed():
     table = rows(10, 4, 6)
     assert drawn(table, (1, 0)) == drawn(table, (1, 0))
