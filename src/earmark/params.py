@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from earmark import InputError
 
 Split = Literal["train", "dev", "eval"]
+Adapter = Literal["folder", "asvspoof2019_la", "asvspoof2021_la", "asvspoof2021_df", "in_the_wild", "mlaad", "mlaad_source_tracing"]
 
 
 def setting(default: Any, provenance: Literal["paper", "port", "ours"], description: str, **bounds: Any) -> Any:
@@ -29,7 +30,7 @@ class Section(BaseModel):
 class CorpusParams(Section):
     """One corpus of a run."""
 
-    adapter: str = setting("folder", "ours", "reader of the corpus: `earmark corpora` lists them")
+    adapter: Adapter = setting("folder", "ours", "reader of the corpus's own layout; folder: any recordings with protocol.tsv")
     root: str = setting("data", "ours", "folder of the corpus, relative to the working directory")
     splits: tuple[Split, ...] = setting(("train", "dev", "eval"), "ours", "splits this corpus serves", min_length=1)
     name: str | None = setting(None, "ours", "name in tables; by default that of the adapter, or of the folder")
@@ -38,13 +39,14 @@ class CorpusParams(Section):
 class TrialsParams(Section):
     """The table of trials."""
 
+    seed: int = setting(688, "ours", "seed of splits and copies; the run's own `seed` leaves the data as they are", ge=0)
     dev_fraction: float = setting(0.2, "ours", "share of groups put in dev where a corpus has no split", ge=0, lt=1)
     eval_fraction: float = setting(0.3, "ours", "share of groups put in eval where a corpus has no split", ge=0, lt=1)
     max_unreadable: float = setting(0.01, "ours", "share of a corpus that may be missing or unreadable before a run stops", ge=0, le=1)
 
 
 class CopySynthesisParams(Section):
-    """Spoofs made from the bona fide recordings by classical systems; `earmark copysynthesis --help` lists the systems."""
+    """Spoofs made from the bona fide recordings by classical systems: those of corpora/copysynthesis.py."""
 
     known: tuple[str, ...] = setting((), "ours", "systems applied to every split below")
     unseen: tuple[str, ...] = setting((), "ours", "systems applied to dev and eval alone")
@@ -189,6 +191,7 @@ class EvaluationParams(Section):
     """Tables and intervals."""
 
     resamples: int = setting(1000, "ours", "bootstrap resamples, clustered by speaker and source", ge=100)
+    asv_scores: dict[str, str] = setting({}, "ours", "organisers' speaker verification scores by corpus name: adds min t-DCF")
     min_trials: int = setting(20, "ours", "trials of either key below which a row shows counts alone", ge=1)
 
 
@@ -205,7 +208,7 @@ class ComputeParams(Section):
 class Params(Section):
     """All settings of a run; each stage gets the sections it uses, no more."""
 
-    seed: int = setting(688, "port", "seed of everything drawn", ge=0)
+    seed: int = setting(688, "port", "seed of first weights, batches, augmentation and bootstrap", ge=0)
     corpora: tuple[CorpusParams, ...] = setting((CorpusParams(),), "ours", "corpora of the run and the splits each serves", min_length=1)
     trials: TrialsParams = TrialsParams()
     copysynthesis: CopySynthesisParams = CopySynthesisParams()

@@ -33,30 +33,24 @@ Flat = dict[str, float]
 
 
 def synthesize_copies(
-    seed: int,
-    corpora: tuple[CorpusParams, ...],
-    trials: TrialsParams,
-    copysynthesis: CopySynthesisParams,
-    compute: ComputeParams,
-    *,
-    output: Path,
+    corpora: tuple[CorpusParams, ...], trials: TrialsParams, copysynthesis: CopySynthesisParams, *, output: Path
 ) -> Flat:
     """Make spoofs from the corpora's bona fide recordings by classical copy-synthesis."""
     from earmark.corpora.copysynthesis import synthesize
     from earmark.corpora.prepare import prepare
 
-    table = prepare(corpora, seed, trials.dev_fraction, trials.eval_fraction, trials.max_unreadable)
+    table = prepare(corpora, trials.seed, trials.dev_fraction, trials.eval_fraction, trials.max_unreadable)
     recordings = table[(table["key"] == "bonafide") & table["split"].isin(copysynthesis.splits)]
     known, unseen, each = copysynthesis.known, copysynthesis.unseen, copysynthesis.per_utterance
-    return {"copies": synthesize(recordings, known, unseen, each, seed, output, workers=compute.threads)}
+    return {"copies": synthesize(recordings, known, unseen, each, trials.seed, output)}
 
 
-def prepare_protocol(seed: int, corpora: tuple[CorpusParams, ...], trials: TrialsParams, *, copies: Path, output: Path) -> Flat:
+def prepare_protocol(corpora: tuple[CorpusParams, ...], trials: TrialsParams, *, copies: Path, output: Path) -> Flat:
     """Read the corpora and the copies made of them into one checked table of trials."""
     from earmark.corpora.prepare import prepare_with_copies
     from earmark.files import write_table
 
-    table = prepare_with_copies(corpora, copies, seed, trials)
+    table = prepare_with_copies(corpora, copies, trials)
     write_table(output, table)
     counts = table.groupby(["split", "key"]).size()
     return {f"{split}/{key}": int(count) for (split, key), count in counts.items()}  # pyright: ignore[reportGeneralTypeIssues]
@@ -72,7 +66,7 @@ def precompute_cqt(
     from earmark.files import read_table
 
     table = read_table(protocol)
-    index = precompute(table, audio, cqt, sharding, output, shard=shard, threads=compute.threads)
+    index = precompute(table, audio, cqt, sharding, output, shard=shard)
     faults = index[index["error"].notna()].merge(table[["utterance_id", "corpus"]], on="utterance_id")
     refuse_unreadable(faults, table["corpus"].value_counts(), trials.max_unreadable)
     return {"utterances": len(index), "unreadable": int(index["error"].notna().sum())}
@@ -106,6 +100,7 @@ def evaluate(
 
     from earmark.evaluation import Settings, evaluate_tables, read_embeddings
     from earmark.files import read_table
+    from earmark.metrics.scorefile import read_asv_scores
 
     table = read_table(protocol)
     settings = Settings(evaluation.resamples, seed, evaluation.min_trials, max_missing=trials.max_unreadable)
@@ -115,6 +110,7 @@ def evaluate(
         table[table["split"] == "eval"],
         embeddings=read_embeddings(scores),
         history=pd.read_csv(detector / "history.csv"),
+        asv={corpus: read_asv_scores(Path(path)) for corpus, path in evaluation.asv_scores.items()},
         settings=settings,
     )
 

@@ -118,11 +118,6 @@ def test_surplus_audio_is_counted_and_unserved_splits_are_no_surplus(tmp_path, t
     assert "1 audio files are in no trial, such as" in caplog.text
 
 
-def test_an_unknown_adapter_lists_the_known_ones(tmp_path):
-    with pytest.raises(InputError, match=r"unknown adapter 'wavefake': choose one of folder, asvspoof2019_la"):
-        run(corpus(tmp_path, adapter="wavefake"))
-
-
 def test_a_corpus_without_trials_for_its_splits_is_refused(tmp_path, tone):
     root = lay_out(tmp_path / "a", tone, three_splits("a")[:2])
     with pytest.raises(InputError, match="has no trials for eval"):

@@ -28,12 +28,12 @@ ADAPTERS: dict[str, Callable[[Path], pd.DataFrame]] = {
 }
 
 
-def prepare_with_copies(corpora: Sequence[CorpusParams], copies: Path, seed: int, trials: TrialsParams) -> pd.DataFrame:
+def prepare_with_copies(corpora: Sequence[CorpusParams], copies: Path, trials: TrialsParams) -> pd.DataFrame:
     """The whole protocol of a run: trials of the corpora and copies made of them, with each file's `seconds` and content `digest`.
 
     A copy counts to the corpus of its recording. Errors: InputError as `prepare`, or when too many files are no audio at all.
     """
-    table = prepare(corpora, seed, trials.dev_fraction, trials.eval_fraction, trials.max_unreadable)
+    table = prepare(corpora, trials.seed, trials.dev_fraction, trials.eval_fraction, trials.max_unreadable)
     made = folder.read(copies)
     if len(made):
         made["corpus"] = made.pop("recording").map(table.set_index("utterance_id")["corpus"])
@@ -78,8 +78,6 @@ def prepare(
 
 
 def _read_served(corpus: CorpusParams, fractions: dict[str, float], seed: int) -> pd.DataFrame:
-    if corpus.adapter not in ADAPTERS:
-        raise InputError(f"unknown adapter {corpus.adapter!r}: choose one of {', '.join(ADAPTERS)}")
     table = ADAPTERS[corpus.adapter](Path(corpus.root))
     table["corpus"] = corpus.name or (Path(corpus.root).resolve().name if corpus.adapter == "folder" else corpus.adapter)
     surplus = find_surplus(table)

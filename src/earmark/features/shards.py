@@ -7,6 +7,7 @@ workers can share the job and a killed one leaves complete shards behind.
 
 import hashlib
 import logging
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -37,7 +38,7 @@ def precompute(
     output: Path,
     *,
     shard: str = "1/1",
-    threads: int = 2,
+    threads: int | None = None,
 ) -> pd.DataFrame:
     """Write the shards whose number falls to worker i of n (`shard` = "i/n"), skipping complete ones; return their index rows.
 
@@ -53,7 +54,7 @@ def precompute(
     transform, before = Cqt(cqt), torch.get_num_threads()
     torch.set_num_threads(1)  # one utterance a thread: small products gain nothing from more
     try:
-        with Progress() as progress, ThreadPoolExecutor(threads) as pool:
+        with Progress() as progress, ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             task = progress.add_task("precompute", total=sum(map(len, missing.values())))
             for number, rows in missing.items():
                 work = pool.map(lambda path: _transform(path, audio, transform), rows["path"])

@@ -34,11 +34,12 @@ class BasicBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, dimensions: int):
         super().__init__()
         convolution, norm, _, _ = KINDS[dimensions]
+        last = norm(outputs)
         self.body = nn.Sequential(
             convolution(inputs, outputs, 3, stride, padding=1, bias=False), norm(outputs), nn.ReLU(inplace=True),
-            convolution(outputs, outputs, 3, 1, padding=1, bias=False), norm(outputs),
+            convolution(outputs, outputs, 3, 1, padding=1, bias=False), last,
         )  # fmt: skip
-        nn.init.zeros_(self.body[-1].weight)  # each block begins as its shortcut (Goyal et al., 2017): deep stacks learn sooner
+        nn.init.zeros_(last.weight)  # each block begins as its shortcut (Goyal et al., 2017): deep stacks learn sooner
         same = stride == 1 and inputs == outputs
         self.shortcut = nn.Identity() if same else nn.Sequential(convolution(inputs, outputs, 1, stride, bias=False), norm(outputs))
         self.activation = nn.ReLU(inplace=True)
