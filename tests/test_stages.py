@@ -52,9 +52,9 @@ def test_an_evaluation_has_the_same_numbers_twice(done, tiny):
 @pytest.mark.parametrize(
     ("name", "sections"),
     {
-        "synthesize_copies": {"seed", "corpora", "trials", "copysynthesis", "compute"},
-        "prepare_protocol": {"seed", "corpora", "trials"},
-        "precompute_cqt": {"audio", "cqt", "sharding", "trials", "compute"},
+        "synthesize_copies": {"corpora", "trials", "copysynthesis"},
+        "prepare_protocol": {"corpora", "trials"},
+        "precompute_cqt": {"audio", "cqt", "sharding", "trials"},
         "train_detector": {"seed", "audio", "cqt", "wavespec", "loss", "augmentation", "training", "scoring", "compute"},
         "score_detector": {"audio", "cqt", "scoring", "compute"},
         "evaluate": {"seed", "trials", "evaluation"},
