@@ -57,7 +57,7 @@ def prepare_protocol(corpora: tuple[CorpusParams, ...], trials: TrialsParams, *,
 
 
 def precompute_cqt(
-    audio: AudioParams, cqt: CqtParams, sharding: ShardingParams, trials: TrialsParams, compute: ComputeParams, *,
+    audio: AudioParams, cqt: CqtParams, sharding: ShardingParams, trials: TrialsParams, *,
     protocol: Path, output: Path, shard: str = "1/1",
 ) -> Flat:  # fmt: skip
     """Decode every recording once, and write waveforms and CQTs into few memory-mapped shards."""

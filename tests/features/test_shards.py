@@ -218,7 +218,7 @@ def spoil(protocol: pd.DataFrame, tmp_path: Path, names: list[str]) -> pd.DataFr
 
 def run(tiny, table, share, tmp_path) -> dict[str, float]:
     write_table(tmp_path / "p.parquet", table)
-    sections = {name: getattr(tiny, name) for name in ("audio", "cqt", "sharding", "compute")}
+    sections = {name: getattr(tiny, name) for name in ("audio", "cqt", "sharding")}
     trials = tiny.trials.model_copy(update={"max_unreadable": share})
     return stages.precompute_cqt(**sections, trials=trials, protocol=tmp_path / "p.parquet", output=tmp_path / "out")
 
