@@ -102,12 +102,13 @@ def evaluate(
     from earmark.files import read_table
     from earmark.metrics.scorefile import read_asv_scores
 
-    table = read_table(protocol)
+    table, scored = read_table(protocol), read_table(scores / "scores.parquet")
+    trials_of_eval = table[table["split"] == "eval"]
     settings = Settings(evaluation.resamples, seed, evaluation.min_trials, max_missing=trials.max_unreadable)
     return evaluate_tables(
         output,
-        read_table(scores / "scores.parquet"),
-        table[table["split"] == "eval"],
+        scored[scored["utterance_id"].isin(trials_of_eval["utterance_id"])],
+        trials_of_eval,
         embeddings=read_embeddings(scores),
         history=pd.read_csv(detector / "history.csv"),
         asv={corpus: read_asv_scores(Path(path)) for corpus, path in evaluation.asv_scores.items()},
