@@ -32,9 +32,7 @@ log = logging.getLogger(__name__)
 Flat = dict[str, float]
 
 
-def synthesize_copies(
-    corpora: tuple[CorpusParams, ...], trials: TrialsParams, copysynthesis: CopySynthesisParams, *, output: Path
-) -> Flat:
+def synthesize_copies(corpora: tuple[CorpusParams, ...], trials: TrialsParams, copysynthesis: CopySynthesisParams, *, output: Path) -> Flat:
     """Make spoofs from the corpora's bona fide recordings by classical copy-synthesis."""
     from earmark.corpora.copysynthesis import synthesize
     from earmark.corpora.prepare import prepare
