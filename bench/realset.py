@@ -24,7 +24,7 @@ NO_COPIES = ("copysynthesis.known=[]", "training.made_share=0")
 ABLATIONS = {
     "waveform only": ("wavespec.views=waveform",),
     "CQT only": ("wavespec.views=cqt",),
-    "without phase": ("wavespec.spectrogram.phase=none",),
+    "with phase": ("wavespec.spectrogram.phase=angle",),
     "without copy-synthesis": NO_COPIES,
 }
 KINDS = ("tts", "vocoder", "vc")

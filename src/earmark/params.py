@@ -122,6 +122,7 @@ class WaveSpecParams(Section):
     """Detector network."""
 
     views: Literal["both", "waveform", "cqt"] = setting("both", "paper", "which views enter; one alone is an ablation")
+    view_dropout: float = setting(0.0, "ours", "share of training clips whose waveform view is hidden from the fusion", ge=0, lt=1)
     encoder: EncoderParams = EncoderParams()
     spectrogram: SpectrogramParams = SpectrogramParams()
     fusion_width: int = setting(128, "ours", "channels D of the fused features", ge=16)

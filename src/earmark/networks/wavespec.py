@@ -5,6 +5,7 @@ Shapes: B batch, T samples, K CQT bins, F frames, E embedding.
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from earmark.networks.fusion import CrossModalFusion
@@ -47,7 +48,7 @@ class WaveSpec(nn.Module):
 
     def forward(self, waveform: Tensor, cqt: Tensor) -> Detection:
         """See the class."""
-        views = self.encoder(waveform) if self.encoder is not None else [None] * 3
+        views = self._hide(self.encoder(waveform)) if self.encoder is not None else [None] * 3
         spectra = self.unet(cqt) if self.unet is not None else [None] * 3
         fused = None
         for fusion, view, spectrum in zip(self.fusion, views, spectra, strict=True):
@@ -55,6 +56,13 @@ class WaveSpec(nn.Module):
         assert fused is not None
         embedding = self.head(fused[:, None] if self.params.head == "2d" else fused).float()
         return Detection(embedding, self.classifier(self.dropout(embedding)).float())
+
+    def _hide(self, views: list[Tensor]) -> list[Tensor]:
+        """In training, zero the waveform view of some clips, so that the other one learns to stand alone."""
+        if not self.training or not self.params.view_dropout or self.unet is None:
+            return views
+        shown = torch.rand(len(views[0]), 1, 1, device=views[0].device) >= self.params.view_dropout
+        return [view * shown for view in views]
 
     def _pool(self, spectrum: Tensor) -> Tensor:
         """(B, C, K', F') → (B, C·bands, F'): mean over the bins of each band."""
