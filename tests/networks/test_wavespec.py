@@ -57,6 +57,16 @@ def test_the_views_asked_for_have_an_effect_and_no_others(chosen, waveform, cqt)
     assert torch.allclose(network(sound, other_image).cm_score, base) is not cqt
 
 
+def test_view_dropout_hides_the_waveform_of_some_clips_in_training_alone():
+    network, image = build(view_dropout=0.5), views(batch=32)[1][:1].expand(32, -1, -1, -1)
+    sound = views(batch=1)[0].expand(32, -1)  # one clip 32 times: what differs was hidden
+    torch.testing.assert_close(network(sound, image).cm_score.std(), torch.tensor(0.0), atol=1e-6, rtol=0)
+    network.training = True  # the parts stay in evaluation mode, so that nothing else is drawn
+    torch.manual_seed(0)
+    scores = network(sound, image).cm_score.detach()
+    assert len({round(float(score), 4) for score in scores}) == 2
+
+
 VARIANTS = ({}, {"head": "2d"}, {"views": "waveform"}, {"views": "cqt"})
 
 
