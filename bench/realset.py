@@ -8,11 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
-from lfcc_gmm import train_and_score
+from peers import cheap_cues, lfcc_gmm
 from rich.console import Console
 
 from earmark.evaluation import Settings, evaluate_tables
@@ -28,6 +29,7 @@ ABLATIONS = {
     "without copy-synthesis": NO_COPIES,
 }
 KINDS = ("tts", "vocoder", "vc")
+Peer = Callable[[Path, pd.DataFrame], pd.DataFrame]
 
 
 def main() -> None:
@@ -49,7 +51,8 @@ def main() -> None:
         list(pool.map(reproduce, folders))
     evaluations = dict(zip(runs, [folder / "artifacts/evaluation" for folder in folders], strict=True))
     if not chosen.no_ablations:
-        evaluations["LFCC-GMM"] = lfcc_gmm(folders[0], chosen.output / "lfcc_gmm")
+        for name, peer in (("LFCC-GMM, 128 components", lfcc_gmm), ("level, silence and duration alone", cheap_cues)):
+            evaluations[name] = evaluate_peer(peer, folders[0], chosen.output / peer.__name__)
     table = tabulate(evaluations)
     Console().print(table)
     (chosen.output / "table.md").write_text(table + "\n")
@@ -97,10 +100,10 @@ def call(folder: Path, *command: str) -> None:
         sys.exit(f"error: {' '.join(command[:3])} failed in {folder}: see {folder / 'log.txt'}")
 
 
-def lfcc_gmm(workspace: Path, output: Path) -> Path:
-    """The classical peer on the same trials, trained on the recordings of train alone."""
+def evaluate_peer(peer: Peer, workspace: Path, output: Path) -> Path:
+    """A peer on the same trials, trained on the train split's recordings and spoofs without copies."""
     protocol = read_table(workspace / "artifacts/protocol.parquet")
-    scores = train_and_score(workspace, protocol)
+    scores = peer(workspace, protocol)
     evaluate_tables(output, scores, protocol[protocol["split"] == "eval"], settings=Settings(seed=SEEDS[0]))
     return output
 
@@ -112,12 +115,15 @@ def tabulate(evaluations: dict[str, Path]) -> str:
     seeds = table[table.index.str.startswith("WaveSpec, seed")]
     figures = ["all", "without classical engines", *KINDS]
     head = f"| detector | {' | '.join(figures)} |\n|---|{'---|' * len(figures)}"
-    mean = " | ".join(f"**{seeds[name].mean():.1f} ± {seeds[name].std(ddof=1):.1f}**" for name in figures)
+    spread = {name: f"**{seeds[name].mean():.1f} ± {seeds[name].std(ddof=1):.1f}**" for name in figures}
+    mean = " | ".join("too few trials" if seeds[name].isna().any() else spread[name] for name in figures)
     body = [f"| {name} | {' | '.join(cell(row, figure) for figure in figures)} |" for name, row in table.iterrows()]
     return "\n".join([head, f"| **WaveSpec, mean of {len(seeds)} seeds** | {mean} |", *body])
 
 
 def cell(row: pd.Series, figure: str) -> str:
+    if pd.isna(row[figure]):
+        return "too few trials"
     interval = f" ({row[f'{figure} low']:.1f}–{row[f'{figure} high']:.1f})" if f"{figure} low" in row else ""
     return f"{row[figure]:.1f}{interval}"
 
