@@ -72,7 +72,8 @@ def test_a_run_killed_inside_an_epoch_goes_on_to_the_same_bytes(prepared, worksp
     process = launch(workspace, settings)
     while process.poll() is None:
         if (workspace / STATE).exists():
-            reached = checkpoint.load(workspace / STATE)[1]["counters"]
+            # a copy, since the run may put a new file in its place while it is read
+            reached = checkpoint.load(Path(shutil.copy(workspace / STATE, tmp_path / "seen.safetensors")))[1]["counters"]
             if reached["epoch"] == 1 and reached["step"]:
                 break
         time.sleep(0.005)
