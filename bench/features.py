@@ -1,6 +1,9 @@
 """Throughput of precompute and of training's two ways to a CQT, against named peers on the same files. Run: python bench/features.py."""
 
+import multiprocessing
+import resource
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from earmark.features.shards import Features, precompute
 from earmark.params import AudioParams, AugmentationParams, CqtParams, ShardingParams
 
 CLIPS, SECONDS, BATCH = 192, 4.04, 16
+COPIES, MOST_GB = 18, 1.5  # of each clip where memory is measured: eight shards
 
 
 def rows() -> list[dict[str, Any]]:
@@ -35,6 +39,22 @@ def rows() -> list[dict[str, Any]]:
         table = [row(f"precompute {CLIPS} clips of 4 s; peer: {name}", ours, seconds(partial(peer, files), repeats=1), least=bar)
                  for name, peer, bar in peers]  # fmt: skip
         return [*table, training_paths(protocol, output)]
+
+
+def memory() -> str:
+    """Peak memory of a process that precomputes eight shards, as a line."""
+    with tempfile.TemporaryDirectory() as place, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+        files = make_recordings(Path(place)) * COPIES
+        protocol = pd.DataFrame({"utterance_id": [str(number) for number in range(len(files))], "path": [str(path) for path in files]})
+        protocol[["seconds", "digest"]] = [SECONDS, ""]
+        peak = fresh.submit(peak_gb, protocol, Path(place) / "features").result()
+    hours = len(files) * SECONDS / 3600
+    return f"precompute of {hours:.1f} h of speech peaks at {peak:.2f} GB; bar ≤ {MOST_GB} GB: {'met' if peak <= MOST_GB else 'NOT MET'}"
+
+
+def peak_gb(protocol: pd.DataFrame, output: Path) -> float:
+    precompute(protocol, AudioParams(), CqtParams(), ShardingParams(), output, threads=2)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def make_recordings(place: Path) -> list[Path]:
@@ -98,3 +118,4 @@ def training_paths(protocol: pd.DataFrame, output: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     show(rows())
+    print(memory())

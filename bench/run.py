@@ -14,7 +14,10 @@ def main() -> None:
     for module in (metrics, features, scoring, gpu):
         with console.status(module.__name__):
             rows += module.rows()
+    with console.status("memory"):
+        line = features.memory()
     show(rows)
+    console.print(line)
     if not gpu.available():
         console.print("No CUDA GPU is seen: the paper preset's training step and scoring on a GPU were not measured.")
 

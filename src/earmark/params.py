@@ -82,7 +82,7 @@ class CqtParams(Section):
 class ShardingParams(Section):
     """Shards of waveforms and CQTs."""
 
-    shard_seconds: float = setting(3600, "ours", "speech in a shard; an hour is about 115 MB of waveform and 60 to 70 MB of CQT", ge=1)
+    shard_seconds: float = setting(1800, "ours", "speech in a shard; an hour is about 115 MB of waveform and 60 to 70 MB of CQT", ge=1)
 
 
 class EncoderParams(Section):

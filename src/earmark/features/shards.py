@@ -58,8 +58,7 @@ def precompute(
             task = progress.add_task("precompute", total=sum(map(len, missing.values())))
             for number, rows in missing.items():
                 work = pool.map(lambda path: _transform(path, audio, transform), rows["path"])
-                results = [progress.advance(task) or result for result in work]
-                _write(output, number, rows, results, prints[number])
+                _write(output, number, rows, [progress.advance(task) or result for result in work], prints[number])
     finally:
         torch.set_num_threads(before)
     return pd.concat([read_table(output / f"{number:05}.parquet") for number in mine], ignore_index=True) if mine else pd.DataFrame()
@@ -201,10 +200,11 @@ def _write(output: Path, number: int, rows: pd.DataFrame, results: list, fingerp
         }
     )
     cqts = [part[1] for part in parts if part[1] is not None]
-    tensors = {
-        "waveform": np.concatenate([part[0] for part in parts]),
-        "cqt": np.concatenate(cqts) if cqts else np.zeros((0, 2, 1), np.float16),
-    }
+    tensors = {"waveform": np.concatenate([part[0] for part in parts])}
+    parts.clear()
+    results.clear()  # an hour of speech need not lie in memory twice
+    tensors["cqt"] = np.concatenate(cqts) if cqts else np.zeros((0, 2, 1), np.float16)
+    cqts.clear()
     with complete(output / f"{number:05}.safetensors") as aside:
         save_file(tensors, aside, metadata={"fingerprint": fingerprint})
     write_table(output / f"{number:05}.parquet", index, fingerprint=fingerprint)
