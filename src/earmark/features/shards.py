@@ -200,7 +200,7 @@ def _write(output: Path, number: int, rows: pd.DataFrame, results: list, fingerp
         }
     )
     cqts = [part[1] for part in parts if part[1] is not None]
-    tensors = {"waveform": np.concatenate([part[0] for part in parts])}
+    tensors: dict[str, np.ndarray] = {"waveform": np.concatenate([part[0] for part in parts])}
     parts.clear()
     results.clear()  # an hour of speech need not lie in memory twice
     tensors["cqt"] = np.concatenate(cqts) if cqts else np.zeros((0, 2, 1), np.float16)
