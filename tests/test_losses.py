@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from earmark.losses import DetectorLoss, SingleCenterLoss
+from earmark.losses import DetectorLoss, OneClassSoftmax, SingleCenterLoss, mix, mixed_cross_entropy, n_pair
 from earmark.params import LossParams
 
 
@@ -74,3 +74,59 @@ def test_the_detectors_loss_is_weighted_cross_entropy_and_its_share_of_the_other
 
 def test_the_class_weights_enter_no_checkpoint():
     assert list(DetectorLoss(LossParams(), 8, (0.1, 0.9)).state_dict()) == ["single_center.centre"]
+
+
+def test_one_class_softmax_is_its_closed_form():
+    loss = OneClassSoftmax(2, 0.9, 0.2, 20.0)
+    with torch.no_grad():
+        loss.direction.copy_(torch.tensor([2.0, 0.0]))
+    embedding = torch.tensor([[3.0, 4.0], [5.0, 0.0], [0.0, 0.0]])  # cosines .6, 1 and, without a direction, 0
+    expected = (math.log1p(math.exp(20 * 0.3)) + math.log1p(math.exp(20 * 0.8)) + math.log1p(math.exp(20 * -0.2))) / 3
+    assert loss(embedding, torch.tensor([1, 0, 0])).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_class_softmax_has_a_gradient_of_a_zero_embedding():
+    loss, embedding = OneClassSoftmax(3, 0.9, 0.2, 20.0), torch.zeros(2, 3, requires_grad=True)
+    loss(embedding, torch.tensor([1, 0])).backward()
+    assert torch.isfinite(embedding.grad).all()
+
+
+def n_pair_by_sum(anchors, positives):
+    """Sohn's eq. 6, written out."""
+    products = anchors @ positives.T
+    apart = (products - products.diag()[:, None]).exp()
+    return torch.log(1 + apart.sum(1) - apart.diag()).mean()
+
+
+def test_n_pair_is_its_sum_and_its_gradient_is_right():
+    torch.manual_seed(0)
+    anchors, positives = (torch.randn(5, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert n_pair(anchors, positives, 0.0).item() == pytest.approx(n_pair_by_sum(anchors, positives).item(), rel=1e-12)
+    assert torch.autograd.gradcheck(lambda a, p: n_pair(a, p, 0.1), (anchors, positives))
+
+
+def test_the_penalty_of_n_pair_is_a_quarter_of_the_mean_squared_norms():
+    anchors, positives = torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    added = n_pair(anchors, positives, 0.002) - n_pair(anchors, positives, 0.0)
+    assert added.item() == pytest.approx(0.25 * 0.002 * (12.5 + 1), rel=1e-3)
+
+
+def test_a_mixed_batch_lies_between_its_rows():
+    torch.manual_seed(3)
+    features, labels = torch.eye(4), torch.arange(4)
+    mixed, others, share = mix(features, labels, 0.5)
+    assert 0 <= share <= 1
+    torch.testing.assert_close(mixed, share * features + (1 - share) * features[others])
+    torch.manual_seed(3)
+    assert mix(features, labels, 0.5)[2] == share
+    shares = torch.tensor([mix(features, labels, alpha)[2] for alpha in (0.5, 10.0) for _ in range(300)])
+    assert shares[:300].var() == pytest.approx(1 / 8, rel=0.2)  # 1 / (4·(2α + 1))
+    assert shares[300:].var() == pytest.approx(1 / 84, rel=0.2)
+
+
+def test_mixed_cross_entropy_is_that_of_mixed_targets():
+    torch.manual_seed(0)
+    logits, labels, others = torch.randn(6, 3), torch.randint(3, (6,)), torch.randint(3, (6,))
+    targets = 0.3 * torch.eye(3)[labels] + 0.7 * torch.eye(3)[others]
+    expected = torch.nn.functional.cross_entropy(logits, targets)
+    assert mixed_cross_entropy(logits, labels, others, 0.3).item() == pytest.approx(expected.item(), rel=1e-6)

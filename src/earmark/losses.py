@@ -1,4 +1,4 @@
-"""Losses. Shapes: B batch, E embedding; labels 1 = bona fide, 0 = spoof."""
+"""Losses. Shapes: B batch, E embedding, N sources in a batch, S known sources; binary labels 1 = bona fide, 0 = spoof."""
 
 import math
 
@@ -45,3 +45,46 @@ class DetectorLoss(nn.Module):
         entropy = nn.functional.cross_entropy(logits, labels, weight=self.get_buffer("class_weights"))
         center = self.single_center(embedding, labels)
         return {"loss": entropy + self.single_center_weight * center, "cross_entropy": entropy, "single_center": center}
+
+
+class OneClassSoftmax(nn.Module):
+    """OC-softmax (Zhang, Jiang, Duan, SPL 2021): mean softplus(α·s), s = r_real − c for bona fide and c − r_fake for spoofs.
+
+    c is the cosine between an embedding and a learnable direction. An embedding of zero norm has the cosine 0.
+    """
+
+    def __init__(self, embedding: int, r_real: float, r_fake: float, alpha: float):
+        super().__init__()
+        self.r_real, self.r_fake, self.alpha = r_real, r_fake, alpha
+        self.direction = nn.Parameter(torch.randn(embedding))
+
+    def forward(self, embedding: Tensor, labels: Tensor) -> Tensor:
+        """(B, E), (B,) → scalar."""
+        cosine = nn.functional.cosine_similarity(embedding, self.direction[None], dim=-1)
+        return nn.functional.softplus(self.alpha * torch.where(labels == 1, self.r_real - cosine, cosine - self.r_fake)).mean()
+
+
+def n_pair(anchors: Tensor, positives: Tensor, penalty: float) -> Tensor:
+    """Multi-class N-pair loss (Sohn, NIPS 2016, eq. 6), one anchor and one positive of each of N sources: (N, E), (N, E) → scalar.
+
+    1/N Σ_i log(1 + Σ_{j≠i} exp(f_i·f_j⁺ − f_i·f_i⁺)) is the cross-entropy of F·F⁺ᵀ against its diagonal. Embeddings are not normalised;
+    `penalty`/4 · (E‖f‖² + E‖f⁺‖²) keeps them small.
+    """
+    own = torch.arange(len(anchors), device=anchors.device)
+    size = anchors.square().sum(-1).mean() + positives.square().sum(-1).mean()
+    return nn.functional.cross_entropy(anchors @ positives.T, own) + 0.25 * penalty * size
+
+
+def mix(features: Tensor, labels: Tensor, alpha: float) -> tuple[Tensor, Tensor, float]:
+    """RegMixup's batch (Pinto et al., NeurIPS 2022): one λ ~ Beta(α, α) and one permutation π, of torch's own seed.
+
+    (B, …), (B,) → λ·x + (1 − λ)·x_π, y_π and λ.
+    """
+    share = float(torch.distributions.Beta(alpha, alpha).sample())
+    order = torch.randperm(len(features)).to(features.device)
+    return share * features + (1 - share) * features[order], labels[order], share
+
+
+def mixed_cross_entropy(logits: Tensor, labels: Tensor, others: Tensor, share: float) -> Tensor:
+    """λ·CE(p(x_mix), y) + (1 − λ)·CE(p(x_mix), y_π): (B, S), (B,), (B,) → scalar."""
+    return share * nn.functional.cross_entropy(logits, labels) + (1 - share) * nn.functional.cross_entropy(logits, others)

@@ -134,6 +134,41 @@ class WaveSpecParams(Section):
     dropout: float = setting(0.0, "ours", "dropout of the embedding before the two logits", ge=0, lt=1)
 
 
+class ConformerParams(Section):
+    """Conformer back end of the tracer (Rosello et al., Interspeech 2023)."""
+
+    width: int = setting(144, "port", "model width, and the embedding's", ge=16, multiple_of=8)
+    layers: int = setting(4, "port", "blocks", ge=1)
+    heads: int = setting(4, "port", "attention heads", ge=1)
+    kernel: int = setting(31, "port", "frames of the depthwise convolution, odd", ge=3)
+    dropout: float = setting(0.1, "ours", "dropout inside the blocks", ge=0, lt=1)
+    pooling: Literal["class_token", "mean", "attentive_statistics"] = setting("class_token", "port", "how frames become one embedding")
+    positions: bool = setting(True, "ours", "add sinusoidal positions: torchaudio's blocks have no relative ones")
+
+    @model_validator(mode="after")
+    def _kernel_odd(self):
+        if not self.kernel % 2:
+            raise ValueError(f"kernel must be odd, not {self.kernel}")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must divide by heads {self.heads}")
+        return self
+
+
+class AasistParams(Section):
+    """Graph-attention back end of the tracer (Jung et al., ICASSP 2022)."""
+
+    width: int = setting(128, "port", "channels that features are projected to", ge=16)
+    encoder_widths: tuple[int, ...] = setting(
+        (32, 32, 64, 64, 64, 64), "port", "channels of the residual blocks; a pooling follows where they change", min_length=1
+    )
+    graph_widths: tuple[int, int] = setting((64, 32), "port", "channels of graph nodes; the embedding has five times the second")
+    pool_shares: tuple[float, float, float, float] = setting(
+        (0.5, 0.7, 0.5, 0.5), "port", "share of nodes kept: spectral, temporal, then both inside a branch"
+    )
+    temperatures: tuple[float, float, float, float] = setting((2, 2, 100, 100), "port", "attention temperatures in the same order")
+    dropout: float = setting(0.5, "port", "dropout of the embedding", ge=0, lt=1)
+
+
 class LossParams(Section):
     """Detector losses."""
 
