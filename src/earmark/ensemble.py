@@ -1,0 +1,200 @@
+"""Score-embedding fusion of tracers, fitted on dev alone (METHODS section 2, after Kulkarni et al., Interspeech 2025).
+
+Shapes: N utterances, S known sources, E embedding of a member. Orientation: a higher `ood_score` is more likely an unseen source.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import logsumexp, softmax
+from sklearn.linear_model import LogisticRegression
+
+from earmark import InputError
+from earmark.metrics.detection import DetectionCurve, eer_point
+from earmark.metrics.tracing import auroc
+from earmark.unseen import SCORES, Bank, unit
+
+log = logging.getLogger(__name__)
+Matrix = NDArray[np.float64]
+Labels = NDArray[np.int64]  # numbers of known sources; −1 = unseen
+UNSEEN = -1
+GRID = 4  # shares of embeddings are tried in steps of a quarter
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a member says of N utterances: logits (N, S), and embeddings (N, E) unless it has none."""
+
+    logits: Matrix
+    embeddings: Matrix | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The ensemble's answer for N utterances."""
+
+    logits: Matrix  # (N, S) fused
+    embeddings: Matrix  # (N, E_F) fused, of length 1
+    ood_score: Matrix  # (N,)
+    posterior: Matrix  # (N, S + 1): known sources, then unseen
+    sets: NDArray[np.bool_]  # (N, S) conformal set of sources; empty where the answer is unseen
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Everything that is fitted: small enough for one file beside the members."""
+
+    sources: tuple[str, ...]
+    temperatures: dict[str, float]
+    weights: dict[str, float]  # w of the logits, summing to 1
+    shares: dict[str, float]  # v of the embeddings, summing to 1; 0 for members without
+    score: str  # unseen-source score, a key of SCORES
+    bank: Bank
+    threshold: float  # unseen above it
+    unseen_slope: tuple[float, float]  # log-odds of unseen = first · ood_score + second
+    conformal: float  # a source is in the set when its posterior among known ones is at least this
+
+    def answer(self, outputs: Mapping[str, Output]) -> Answer:
+        """Fuse the members' outputs. Errors: InputError when members are missing or their class lists differ."""
+        logits, embeddings = fuse_logits(outputs, self.temperatures, self.weights), fuse_embeddings(outputs, self.shares)
+        ood = SCORES[self.score](self.bank, logits, embeddings)
+        known = softmax(logits, axis=1)
+        unseen = 1 / (1 + np.exp(-np.clip(self.unseen_slope[0] * ood + self.unseen_slope[1], -500, 500)))
+        sets = (known >= self.conformal) & (ood <= self.threshold)[:, None]
+        return Answer(logits, embeddings, ood, np.column_stack([known * (1 - unseen)[:, None], unseen]), sets)
+
+    @classmethod
+    def fit(
+        cls, sources: tuple[str, ...], train: Mapping[str, Output], train_labels: Labels, dev: Mapping[str, Output], dev_labels: Labels,
+        coverage: float = 0.9, fallback: float = 0.95,
+    ) -> Self:  # fmt: skip
+        """Bank on train; temperatures, weights, shares, unseen-source score, threshold and conformal quantile on dev.
+
+        Without unseen sources in dev the score is NSD, shares are equal, and the threshold is the `fallback` quantile of seen scores.
+        Errors: InputError when dev has no known source.
+        """
+        known = dev_labels != UNSEEN
+        if not known.any():
+            raise InputError("dev has no utterance of a known source: the ensemble cannot be fitted; give dev some")
+        labels = dev_labels[known]
+        seen = {name: _rows(output, known) for name, output in dev.items()}
+        temperatures = {name: temperature(output.logits, labels) for name, output in seen.items()}
+        weights = fit_weights(seen, temperatures, labels)
+        train_logits, dev_logits = fuse_logits(train, temperatures, weights), fuse_logits(dev, temperatures, weights)
+        best = None
+        for shares in _shares(dev, bool((~known).any())):
+            bank = Bank.fit(train_logits, fuse_embeddings(train, shares), train_labels)
+            embeddings = fuse_embeddings(dev, shares)
+            for score in SCORES if (~known).any() else ("nsd",):
+                ood = SCORES[score](bank, dev_logits, embeddings)
+                rank = auroc(ood[known], ood[~known]) if (~known).any() else 0.0
+                if best is None or rank > best[0]:
+                    best = rank, shares, score, bank, ood
+        assert best is not None
+        _, shares, score, bank, ood = best
+        threshold, slope = _reject(ood, known, fallback)
+        posterior = softmax(dev_logits[known], axis=1)
+        return cls(sources, temperatures, weights, shares, score, bank, threshold, slope, conformal_level(posterior, labels, coverage))
+
+
+def fuse_logits(outputs: Mapping[str, Output], temperatures: Mapping[str, float], weights: Mapping[str, float]) -> Matrix:
+    """z_F = Σ_k w_k · z_k / T_k: (N, S). Errors: InputError when members are missing or have other classes."""
+    _agree(outputs, weights)
+    return np.sum([weights[name] * np.asarray(outputs[name].logits, np.float64) / temperatures[name] for name in weights], axis=0)
+
+
+def fuse_embeddings(outputs: Mapping[str, Output], shares: Mapping[str, float]) -> Matrix:
+    """e_F = concat_k(√v_k · e_k / ‖e_k‖): (N, ΣE), of length 1; a zero embedding leaves its part zero."""
+    parts = [np.sqrt(share) * unit(np.asarray(outputs[name].embeddings, np.float64)) for name, share in shares.items() if share > 0]
+    if not parts:
+        raise InputError("no member of the ensemble has embeddings: add one besides lfcc_gmm")
+    return np.concatenate(parts, axis=1)
+
+
+def temperature(logits: Matrix, labels: Labels) -> float:
+    """T > 0 with the least cross-entropy of logits / T (Guo et al., ICML 2017), between 1/100 and 100."""
+
+    def loss(power: float) -> float:
+        return cross_entropy(logits / np.exp(power), labels)
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-np.log(100), np.log(100)), method="bounded").x))  # pyright: ignore
+
+
+def fit_weights(outputs: Mapping[str, Output], temperatures: Mapping[str, float], labels: Labels) -> dict[str, float]:
+    """w ≥ 0, Σw = 1, with the least cross-entropy of the fused logits; convex, so found from equal weights."""
+    names = list(outputs)
+    _agree(outputs, names)
+    scaled = np.stack([np.asarray(outputs[name].logits, np.float64) / temperatures[name] for name in names])
+    truth = np.eye(scaled.shape[2])[labels]
+
+    def loss(weights: Matrix) -> tuple[float, Matrix]:
+        fused = np.tensordot(weights, scaled, 1)
+        slope = (softmax(fused, axis=1) - truth) / len(labels)
+        return cross_entropy(fused, labels), np.einsum("kns,ns->k", scaled, slope)
+
+    equal = np.full(len(names), 1 / len(names))
+    constraint = {"type": "eq", "fun": lambda w: w.sum() - 1}
+    found = minimize(loss, equal, jac=True, bounds=[(0, 1)] * len(names), constraints=[constraint], method="SLSQP").x
+    found = np.clip(found, 0, None) / np.clip(found, 0, None).sum()
+    return dict(zip(names, found.tolist(), strict=True))
+
+
+def cross_entropy(logits: Matrix, labels: Labels) -> float:
+    """Mean −log p of the true class, in nats."""
+    return float(np.mean(logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]))
+
+
+def conformal_level(posterior: Matrix, labels: Labels, coverage: float) -> float:
+    """Least posterior that puts a source into the set, so that at least `coverage` of exchangeable trials have their source in it.
+
+    Split conformal prediction with the score 1 − p of the true class (Sadinle, Lei, Wasserman, JASA 2019): the ⌈(n + 1)·coverage⌉-th of n
+    scores; with too few trials for that every source is in every set.
+    """
+    own = np.sort(posterior[np.arange(len(labels)), labels])[::-1]
+    rank = int(np.ceil((len(own) + 1) * coverage))
+    return float(own[rank - 1]) if rank <= len(own) else 0.0
+
+
+def _reject(ood: Matrix, known: NDArray[np.bool_], fallback: float) -> tuple[float, tuple[float, float]]:
+    """Threshold at dev's EER, and log-odds of unseen as a rising line in the score."""
+    if known.all():
+        threshold = float(np.quantile(ood, fallback))
+        log.warning(
+            "dev has no unseen source: the threshold is the %g quantile of seen scores, and the slope of the odds a guess", fallback
+        )
+        slope = 1 / max(float(np.std(ood)), 1e-12)
+        return threshold, (slope, -slope * threshold)
+    threshold = -eer_point(DetectionCurve.of(-ood[known], -ood[~known]))[1]
+    centre, scale = float(ood.mean()), max(float(ood.std()), 1e-12)
+    line = LogisticRegression(class_weight="balanced").fit(((ood - centre) / scale)[:, None], ~known)
+    slope = float(line.coef_[0, 0]) / scale
+    return float(threshold), (slope, float(line.intercept_[0]) - slope * centre)
+
+
+def _shares(outputs: Mapping[str, Output], choose: bool) -> Iterator[dict[str, float]]:
+    """Shares v of the members with embeddings: equal ones first, then all in steps of 1/GRID."""
+    names = [name for name, output in outputs.items() if output.embeddings is not None]
+    absent = {name: 0.0 for name in outputs if name not in names}
+    yield {name: 1 / len(names) for name in names} | absent
+    for steps in product(range(GRID + 1), repeat=len(names)) if choose else ():
+        if sum(steps) == GRID:
+            yield {name: step / GRID for name, step in zip(names, steps, strict=True)} | absent
+
+
+def _rows(output: Output, chosen: NDArray[np.bool_]) -> Output:
+    return Output(output.logits[chosen], None if output.embeddings is None else output.embeddings[chosen])
+
+
+def _agree(outputs: Mapping[str, Output], names: Mapping[str, float] | list[str]) -> None:
+    if missing := [name for name in names if name not in outputs]:
+        raise InputError(f"the ensemble's member {', '.join(missing)} has no output: embed utterances with it first")
+    shapes = {name: np.shape(outputs[name].logits) for name in names}
+    if len(set(shapes.values())) > 1:
+        told = ", ".join(f"{name} {count} × {classes}" for name, (count, classes) in shapes.items())
+        raise InputError(f"members differ in utterances or sources ({told}): train and embed them on one protocol")

@@ -1,0 +1,39 @@
+"""Source tracer (Kulkarni et al., Interspeech 2025): front end, one of two back ends, and a linear head.
+
+Shapes: B batch, T samples, K CQT bins, F frames, D feature width, E embedding, S classes.
+"""
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from earmark.networks.aasist import AasistBackend
+from earmark.networks.conformer import ConformerBackend
+from earmark.networks.unet import channels
+from earmark.params import AasistParams, ConformerParams
+
+
+class Tracing(NamedTuple):
+    """embedding (B, E) and logits (B, S) of the known sources."""
+
+    embedding: Tensor
+    logits: Tensor
+
+
+class Tracer(nn.Module):
+    """Features (B, F, D) → embedding and logits."""
+
+    def __init__(self, features: int, backend: ConformerParams | AasistParams, classes: int):
+        super().__init__()
+        self.backend = ConformerBackend(features, backend) if isinstance(backend, ConformerParams) else AasistBackend(features, backend)
+        self.head = nn.Linear(self.backend.embedding, classes)
+
+    def forward(self, features: Tensor) -> Tracing:
+        """See the class."""
+        embedding = self.backend(features).float()
+        return Tracing(embedding, self.head(embedding))
+
+
+def cqt_features(cqt: Tensor, phase: str) -> Tensor:
+    """(B, 2, K, F) log-magnitude and phase → (B, F, D): standardised log-magnitudes, and phase as asked for, of all bins side by side."""
+    return channels(cqt, phase).flatten(1, 2).transpose(1, 2)
