@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from earmark import InputError
 from earmark.checkpoint import save_detector
@@ -37,7 +36,7 @@ from earmark.params import (
     WaveSpecParams,
 )
 from earmark.scoring import score
-from earmark.training import Runner, State, accelerator, fit
+from earmark.training import Runner, State, accelerator, fit, load
 
 
 class Objective(nn.Module):
@@ -57,6 +56,7 @@ class Objective(nn.Module):
 class DetectorTask:
     """WaveSpec on the shared loop: see `training.Task`."""
 
+    criterion: ClassVar = "dev/eer"
     network: WaveSpec
     features: Features
     train: pd.DataFrame
@@ -95,14 +95,9 @@ class DetectorTask:
     def batches(self, epoch: int, first: int) -> Iterable[tuple[int, Any]]:
         """See `training.Task`: micro-batch m of a step belongs to process m modulo their number."""
         items = draw(self.train, self.features.index, self.audio, self.cqt, self.training, (self.seed, epoch))
-        size, processes = self.training.batch_size // self.micro_batches, self.accelerator.num_processes
-        numbers = range(first * self.micro_batches, self.steps(epoch) * self.micro_batches)
-        mine = [number for number in numbers if number % processes == self.accelerator.process_index]
-        sampler = [items[number * size : (number + 1) * size] for number in mine]
-        loader = DataLoader(
-            self.clips, batch_sampler=sampler, num_workers=self.training.loader_workers, pin_memory=self.accelerator.device.type == "cuda"
-        )  # pyright: ignore[reportArgumentType]  # batch samplers may yield any item
-        return zip(mine, loader, strict=True)
+        size = self.training.batch_size // self.micro_batches
+        micro = [items[number * size : (number + 1) * size] for number in range(self.steps(epoch) * self.micro_batches)]
+        return load(self.clips, micro, first * self.micro_batches, self.training.loader_workers, self.accelerator)
 
     def forward(self, model: nn.Module, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
         """See `training.Task`."""

@@ -208,6 +208,7 @@ class TrainingParams(Section):
     encoder_lr: float = setting(1e-6, "port", "learning rate of a pretrained encoder", ge=0)
     weight_decay: float = setting(1e-4, "port", "Adam's weight decay", ge=0)
     warmup_steps: int = setting(0, "ours", "steps of linear warm-up before the cosine", ge=0)
+    halve_epochs: int = setting(0, "ours", "halve the learning rate every so many epochs instead of the cosine; 0: cosine", ge=0)
     frozen_epochs: int = setting(1, "port", "first epochs in which a pretrained encoder is frozen", ge=0)
     patience: int = setting(10, "ours", "epochs without a better dev EER before training stops", ge=1)
     clip_norm: float = setting(1.0, "ours", "largest gradient norm", gt=0)

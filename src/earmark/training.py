@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from earmark import InputError, checkpoint
 from earmark.params import ComputeParams, TrainingParams
@@ -32,13 +33,13 @@ class State:
     optimizer: torch.optim.Optimizer
     epoch: int = 0
     step: int = 0  # optimiser steps done in this epoch
-    best_eer: float = math.inf
+    best_value: float = math.inf  # least criterion of any epoch
     best_epoch: int = -1
     totals: dict[str, float] = field(default_factory=dict)  # sums over this epoch's steps
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)  # the network's weights after the best epoch
 
-    COUNTERS: ClassVar = ("epoch", "step", "best_eer", "best_epoch", "totals", "history")
+    COUNTERS: ClassVar = ("epoch", "step", "best_value", "best_epoch", "totals", "history")
 
     def save(self, path: Path, identity: dict[str, Any]) -> None:
         """Write everything that `resume` needs as one file."""
@@ -63,6 +64,8 @@ class State:
 class Task(Protocol):
     """What the loop is given."""
 
+    criterion: ClassVar[str]  # metric of `validate` that the best epoch has least of
+
     def steps(self, epoch: int) -> int:
         """Optimiser steps of an epoch."""
         ...
@@ -80,7 +83,7 @@ class Task(Protocol):
         ...
 
     def validate(self) -> dict[str, float]:
-        """Flat metrics on dev, `dev/eer` among them."""
+        """Flat metrics on dev, the criterion among them."""
         ...
 
 
@@ -104,8 +107,17 @@ def accelerator(compute: ComputeParams, training: TrainingParams) -> Accelerator
     return Accelerator(cpu=compute.device == "cpu", mixed_precision=precision, gradient_accumulation_steps=training.accumulation)
 
 
+def load(clips: Dataset, micro: list[list[Any]], first: int, workers: int, accelerator: Accelerator) -> Iterable[tuple[int, Any]]:
+    """(number, batch) of this process's micro-batches from number `first` on; micro-batch m belongs to process m modulo their number."""
+    numbers = range(first, len(micro))
+    mine = [number for number in numbers if number % accelerator.num_processes == accelerator.process_index]
+    chosen: Any = [micro[number] for number in mine]  # batch samplers may yield any item
+    pinned = accelerator.device.type == "cuda"
+    return zip(mine, DataLoader(clips, batch_sampler=chosen, num_workers=workers, pin_memory=pinned), strict=True)
+
+
 def fit(state: State, task: Task, runner: Runner) -> list[dict[str, float]]:
-    """Train to the last epoch or until dev EER stops falling; return one row an epoch. The network ends with the best epoch's weights.
+    """Train to the last epoch or until the criterion stops falling; return a row an epoch. The network ends with the best epoch's weights.
 
     A checkpoint is written every `checkpoint_minutes` and after each epoch; one that is there is taken up.
     Errors: InputError when the loss is not finite, naming epoch and step, or when the checkpoint is of other settings.
@@ -142,11 +154,11 @@ def _epoch(state: State, task: Task, runner: Runner, total: int, show: Callable[
     before, steps = sum(map(task.steps, range(state.epoch))), task.steps(state.epoch)
     batches, saved, clock = iter(task.batches(state.epoch, state.step)), time.monotonic(), _Clock()
     while state.step < steps:
-        _set_rates(state.optimizer, runner.training, before + state.step, total)
+        _set_rates(state.optimizer, runner.training, before + state.step, total, state.epoch)
         for name, value in _step(state, model, task, runner, batches, clock).items():
             state.totals[name] = state.totals.get(name, 0.0) + value
         state.step += 1
-        eer = f", dev EER {state.history[-1]['dev/eer']:.2%}" if state.history else ""
+        last = f", {task.criterion} {state.history[-1][task.criterion]:.2%}" if state.history else ""
         show(
             before + state.step,
             f"loss {state.totals['loss'] / state.step:.4f}{eer}, {clock.rate(runner.training.batch_size):.0f} utterances/s",
@@ -200,18 +212,19 @@ def _close_epoch(state: State, task: Task) -> None:
     """Validate, keep the weights if they are the best yet, and begin the next epoch's counters."""
     state.objective.eval()
     row = {"epoch": state.epoch + 1, **{name: total / state.step for name, total in state.totals.items()}, **task.validate()}
-    if row["dev/eer"] < state.best_eer:
-        state.best_eer, state.best_epoch = row["dev/eer"], state.epoch
+    if row[task.criterion] < state.best_value:
+        state.best_value, state.best_epoch = row[task.criterion], state.epoch
         state.best = {name: tensor.detach().cpu().clone() for name, tensor in network(state).state_dict().items()}
     state.history.append(row)
     state.epoch, state.step, state.totals = state.epoch + 1, 0, {}
 
 
-def _set_rates(optimizer: torch.optim.Optimizer, training: TrainingParams, step: int, total: int) -> None:
-    """Linear warm-up, then a cosine to 0, times each group's own `base_lr`."""
+def _set_rates(optimizer: torch.optim.Optimizer, training: TrainingParams, step: int, total: int, epoch: int) -> None:
+    """Linear warm-up, then a cosine to 0 or a half every so many epochs, times each group's own `base_lr`."""
     warm = min(1.0, (step + 1) / (training.warmup_steps + 1))
+    fall = 0.5 ** (epoch // training.halve_epochs) if training.halve_epochs else 0.5 * (1 + math.cos(math.pi * step / total))
     for group in optimizer.param_groups:
-        group["lr"] = group["base_lr"] * warm * 0.5 * (1 + math.cos(math.pi * step / total))
+        group["lr"] = group["base_lr"] * warm * fall
 
 
 def _seed(*parts: int) -> torch.Generator:
