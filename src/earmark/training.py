@@ -161,7 +161,7 @@ def _epoch(state: State, task: Task, runner: Runner, total: int, show: Callable[
         last = f", {task.criterion} {state.history[-1][task.criterion]:.2%}" if state.history else ""
         show(
             before + state.step,
-            f"loss {state.totals['loss'] / state.step:.4f}{eer}, {clock.rate(runner.training.batch_size):.0f} utterances/s",
+            f"loss {state.totals['loss'] / state.step:.4f}{last}, {clock.rate(runner.training.batch_size):.0f} utterances/s",
         )
         if runner.accelerator.is_main_process and time.monotonic() - saved > 60 * runner.training.checkpoint_minutes:
             state.save(runner.checkpoint, runner.identity)
