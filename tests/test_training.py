@@ -236,8 +236,10 @@ class Line(nn.Module):
 class LineTask:
     """A task of two batches an epoch with a given course of dev EER."""
 
-    def __init__(self, objective: Line, course: list[float]):
-        self.objective, self.course, self.weights, self.rates = objective, course, [], []
+    criterion = "dev/eer"
+
+    def __init__(self, objective: Line, optimizer: torch.optim.Optimizer, course: list[float]):
+        self.objective, self.optimizer, self.course, self.weights, self.rates = objective, optimizer, course, [], []
 
     def steps(self, epoch):
         return 2
@@ -249,6 +251,7 @@ class LineTask:
         return ((number, torch.full((4, 1), 1.0 + number)) for number in range(first, 2))
 
     def forward(self, model, batch, generator):
+        self.rates.append(self.optimizer.param_groups[0]["lr"])
         return model(batch + 0.1 * torch.randn(batch.shape, generator=generator))
 
     def validate(self):
@@ -260,9 +263,14 @@ def follow(course: list[float], place: Path, **training) -> tuple[LineTask, Stat
     torch.manual_seed(0)
     objective, settings = Line(), TrainingParams(epochs=len(course), **training)
     optimizer = torch.optim.Adam([{"params": list(objective.parameters()), "base_lr": 0.1}], lr=0.1)
-    state, task = State(objective, optimizer), LineTask(objective, course)
+    state, task = State(objective, optimizer), LineTask(objective, optimizer, course)
     runner = Runner(settings, 1, place / "state.safetensors", {}, accelerator(ComputeParams(device="cpu", threads=1), settings))
     return task, state, fit(state, task, runner)
+
+
+def test_the_learning_rate_is_halved_every_so_many_epochs_when_asked_for(tmp_path):
+    task, _, _ = follow([0.4] * 5, tmp_path, halve_epochs=2)
+    assert task.rates == pytest.approx([0.1] * 4 + [0.05] * 4 + [0.025] * 2)
 
 
 def test_the_network_ends_with_the_weights_of_the_best_dev_epoch(tmp_path):
