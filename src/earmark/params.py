@@ -5,7 +5,7 @@ Provenance: "paper" said by the paper, "port" seen in an independent implementat
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -135,8 +135,9 @@ class WaveSpecParams(Section):
 
 
 class ConformerParams(Section):
-    """Conformer back end of the tracer (Rosello et al., Interspeech 2023)."""
+    """Tracer with a Conformer back end (Rosello et al., Interspeech 2023)."""
 
+    kind: Literal["conformer"] = setting("conformer", "paper", "back end")
     width: int = setting(144, "port", "model width, and the embedding's", ge=16, multiple_of=8)
     layers: int = setting(4, "port", "blocks", ge=1)
     heads: int = setting(4, "port", "attention heads", ge=1)
@@ -155,8 +156,9 @@ class ConformerParams(Section):
 
 
 class AasistParams(Section):
-    """Graph-attention back end of the tracer (Jung et al., ICASSP 2022)."""
+    """Tracer with AASIST's graph-attention back end (Jung et al., ICASSP 2022)."""
 
+    kind: Literal["refd"] = setting("refd", "paper", "back end")
     width: int = setting(128, "port", "channels that features are projected to", ge=16)
     encoder_widths: tuple[int, ...] = setting(
         (32, 32, 64, 64, 64, 64), "port", "channels of the residual blocks; a pooling follows where they change", min_length=1
@@ -218,6 +220,48 @@ class TrainingParams(Section):
     loader_workers: int = setting(0, "ours", "processes that read shards; 0: the training process", ge=0)
 
 
+class EmphasisParams(Section):
+    """Real Emphasis, the tracer's first stage: bona fide against spoof."""
+
+    enabled: bool = setting(True, "paper", "start from its weights; off is an ablation")
+    oc_softmax: float = setting(1.0, "ours", "weight of OC-softmax beside binary cross-entropy", ge=0)
+    r_real: float = setting(0.9, "port", "cosine that bona fide must exceed", ge=-1, le=1)
+    r_fake: float = setting(0.2, "port", "cosine that spoofs must stay below", ge=-1, le=1)
+    alpha: float = setting(20.0, "port", "sharpness of OC-softmax", gt=0)
+
+
+class DispersionParams(Section):
+    """Fake Dispersion, the tracer's second stage: sources apart."""
+
+    regmixup: float = setting(1.0, "port", "η, weight of the mixed batch's cross-entropy; 0: off", ge=0)
+    regmixup_alpha: float = setting(0.5, "port", "α of the Beta distribution that mixes; the RegMixup paper favours about 10", gt=0)
+    n_pair: float = setting(1.0, "ours", "λ, weight of the multi-class N-pair loss; 0: off", ge=0)
+    n_pair_penalty: float = setting(0.002, "port", "L2 penalty on embeddings inside the N-pair loss", ge=0)
+    n_pair_sources: int = setting(64, "ours", "most sources N with a pair in a batch", ge=2)
+
+
+MemberParams = Annotated[AasistParams | ConformerParams, Field(discriminator="kind")]
+
+
+class TracerParams(Section):
+    """Source tracing."""
+
+    front_end: Literal["cqt", "wav2vec2"] = setting("cqt", "ours", "precomputed CQT, or wav2vec 2.0 up to `layer`, frozen")
+    phase: Literal["angle", "cos_sin", "none"] = setting("none", "ours", "phase channels beside the CQT's log-magnitude")
+    members: dict[str, MemberParams] = setting(
+        {"refd": AasistParams(), "conformer": ConformerParams()}, "paper", "systems of the ensemble; one entry adds one", min_length=1
+    )
+    embedding_batch: int = setting(32, "ours", "windows embedded at once", ge=1)
+    made_sources: bool = setting(False, "ours", "copies count as sources: for the demo, which has no others")
+    emphasis: EmphasisParams = EmphasisParams()
+    dispersion: DispersionParams = DispersionParams()
+    training: TrainingParams = setting(
+        TrainingParams(epochs=30, batch_size=128, lr=5e-4, weight_decay=5e-4, halve_epochs=10, patience=30),
+        "port",
+        "the loop, for both stages",
+    )
+
+
 class ScoringParams(Section):
     """Scoring of whole utterances in windows of clip length."""
 
@@ -257,6 +301,7 @@ class Params(Section):
     augmentation: AugmentationParams = AugmentationParams()
     training: TrainingParams = TrainingParams()
     scoring: ScoringParams = ScoringParams()
+    tracer: TracerParams = TracerParams()
     evaluation: EvaluationParams = EvaluationParams()
     compute: ComputeParams = ComputeParams()
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from earmark import InputError
 from earmark.checkpoint import load_detector
-from earmark.features.clips import Clips, windows
+from earmark.features.clips import Clips, mean_by_utterance, windows
 from earmark.features.shards import Features, worker
 from earmark.files import read_metadata, read_table, write_table
 from earmark.networks.wavespec import WaveSpec
@@ -79,30 +79,17 @@ def score(
     """Table utterance_id, cm_score, windows, embedding: means over the windows of each utterance."""
     network.eval()
     items = [(utterance, start, 0) for utterance, start in windows(rows, features.index, audio, cqt)]
-    clips, scores, embeddings = Clips(features, audio, cqt), [], []
+    clips, found = Clips(features, audio, cqt), []
     for waveform, spectrum, _ in DataLoader(clips, batch_sampler=[items[first : first + batch] for first in range(0, len(items), batch)]):  # pyright: ignore
         with accelerator.autocast():
             detection = network(waveform.to(accelerator.device), spectrum.to(accelerator.device))
-        scores.append(detection.cm_score.float().cpu().numpy())
-        embeddings.append(detection.embedding.float().cpu().numpy())
-    return _pool([item[0] for item in items], scores, embeddings, rows)
-
-
-def _pool(utterances: list[str], scores: list[np.ndarray], embeddings: list[np.ndarray], rows: pd.DataFrame) -> pd.DataFrame:
-    """Means over windows, in the order of `rows`."""
-    if not utterances:
+        found.append(torch.cat((detection.cm_score.float()[:, None], detection.embedding.float()), dim=1).cpu().numpy())
+    if not found:
         return pd.DataFrame({"utterance_id": [], "cm_score": [], "windows": [], "embedding": []})
-    position = {utterance: number for number, utterance in enumerate(rows["utterance_id"])}
-    owner = np.array([position[utterance] for utterance in utterances])
-    counts = np.bincount(owner, minlength=len(rows))
-    means = np.bincount(owner, np.concatenate(scores).astype(np.float64), minlength=len(rows)) / counts
-    pooled = np.zeros((len(rows), embeddings[0].shape[1]))
-    np.add.at(pooled, owner, np.concatenate(embeddings))
+    owners = [item[0] for item in items]
+    means = mean_by_utterance(owners, np.concatenate(found), rows["utterance_id"].tolist())
+    counts = pd.Series(owners).value_counts().loc[rows["utterance_id"]].to_numpy()
+    embeddings = list(means[:, 1:].astype(np.float32))
     return pd.DataFrame(
-        {
-            "utterance_id": rows["utterance_id"].to_numpy(),
-            "cm_score": means,
-            "windows": counts,
-            "embedding": list((pooled / counts[:, None]).astype(np.float32)),
-        }
+        {"utterance_id": rows["utterance_id"].to_numpy(), "cm_score": means[:, 0], "windows": counts, "embedding": embeddings}
     )

@@ -108,3 +108,11 @@ def windows(rows: pd.DataFrame, index: pd.DataFrame, audio: AudioParams, cqt: Cq
         for start in range(0, last, hop):
             yield utterance, start
         yield utterance, last
+
+
+def mean_by_utterance(owners: list[str], values: np.ndarray, utterances: list[str]) -> np.ndarray:
+    """(windows, X) values of the windows' owners → (utterances, X) means in float64, in the order of `utterances`."""
+    owner = pd.Index(utterances).get_indexer(pd.Index(owners))
+    sums = np.zeros((len(utterances), values.shape[1]))
+    np.add.at(sums, owner, values)
+    return sums / np.bincount(owner, minlength=len(utterances))[:, None]

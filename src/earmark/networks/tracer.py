@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from earmark.networks.aasist import AasistBackend
 from earmark.networks.conformer import ConformerBackend
-from earmark.networks.unet import channels
-from earmark.params import AasistParams, ConformerParams
+from earmark.networks.unet import PHASE_CHANNELS, channels
+from earmark.params import ConformerParams, CqtParams, MemberParams
 
 
 class Tracing(NamedTuple):
@@ -23,7 +23,7 @@ class Tracing(NamedTuple):
 class Tracer(nn.Module):
     """Features (B, F, D) → embedding and logits."""
 
-    def __init__(self, features: int, backend: ConformerParams | AasistParams, classes: int):
+    def __init__(self, features: int, backend: MemberParams, classes: int):
         super().__init__()
         self.backend = ConformerBackend(features, backend) if isinstance(backend, ConformerParams) else AasistBackend(features, backend)
         self.head = nn.Linear(self.backend.embedding, classes)
@@ -37,3 +37,8 @@ class Tracer(nn.Module):
 def cqt_features(cqt: Tensor, phase: str) -> Tensor:
     """(B, 2, K, F) log-magnitude and phase → (B, F, D): standardised log-magnitudes, and phase as asked for, of all bins side by side."""
     return channels(cqt, phase).flatten(1, 2).transpose(1, 2)
+
+
+def cqt_width(cqt: CqtParams, phase: str) -> int:
+    """D of `cqt_features`."""
+    return cqt.bins * PHASE_CHANNELS[phase]

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from earmark.networks.resnet import BasicBlock
 from earmark.params import SpectrogramParams
 
+PHASE_CHANNELS = {"none": 1, "angle": 2, "cos_sin": 3}  # with the magnitude's
+
 
 def channels(cqt: Tensor, phase: str) -> Tensor:
     """(B, 2, K, F) log-magnitude and phase → (B, 1–3, K, F): log-magnitude standardised per clip, phase as asked for."""
@@ -29,7 +31,7 @@ class UNet(nn.Module):
         super().__init__()
         self.phase = params.phase
         first, second, third = params.widths
-        inputs = {"none": 1, "angle": 2, "cos_sin": 3}[params.phase]
+        inputs = PHASE_CHANNELS[params.phase]
         self.stem = nn.Sequential(_stem(inputs, first, params.stem_stride), BasicBlock(first, first, 1, 2))
         self.down2 = nn.Sequential(BasicBlock(first, second, 2, 2), BasicBlock(second, second, 1, 2))
         self.down3 = nn.Sequential(BasicBlock(second, third, 2, 2), BasicBlock(third, third, 1, 2))
