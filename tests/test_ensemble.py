@@ -14,6 +14,8 @@ from earmark.ensemble import (
     fit_weights,
     fuse_embeddings,
     fuse_logits,
+    load,
+    save,
     temperature,
 )
 from earmark.metrics.tracing import auroc
@@ -134,3 +136,11 @@ def test_members_that_do_not_fit_together_are_refused(ensemble):
         Ensemble.fit(SOURCES, members(10, TRAIN), TRAIN, members(20, np.full(9, UNSEEN)), np.full(9, UNSEEN))
     with pytest.raises(InputError, match="no member of the ensemble has embeddings"):
         fuse_embeddings(found, {"good": 0.0})
+
+
+def test_an_ensemble_read_back_answers_the_same(ensemble, tmp_path):
+    save(tmp_path / "ensemble.safetensors", ensemble)
+    before, after = ensemble.answer(members(30, EVAL)), load(tmp_path / "ensemble.safetensors").answer(members(30, EVAL))
+    assert np.array_equal(before.ood_score, after.ood_score)
+    assert np.array_equal(before.posterior, after.posterior)
+    assert np.array_equal(before.sets, after.sets)

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from earmark import InputError, checkpoint, params
+from earmark.ensemble import fit_ensemble, load
+from earmark.files import read_table, write_table
 from earmark.losses import mixed_cross_entropy, n_pair
 from earmark.networks.tracer import Tracer
 from earmark.params import AasistParams, ConformerParams, DispersionParams, EmphasisParams
 from earmark.stages import ARTIFACTS
-from earmark.tracer import Dispersion, Emphasis, Rows, count_pairs, draw_batches, train
+from earmark.tracer import Dispersion, Emphasis, Rows, count_pairs, draw_batches, embed_all, train
 
 MEMBERS = {
     "conformer": {"kind": "conformer", "width": 16, "layers": 1, "heads": 2, "kernel": 5},
@@ -29,8 +31,6 @@ def run(workspace: Path, settings: params.Params) -> dict[str, float]:
 
 def edit(workspace: Path, change) -> None:
     """Change the protocol of a workspace."""
-    from earmark.files import read_table, write_table
-
     path = workspace / ARTIFACTS["protocol"]
     write_table(path, change(read_table(path)))
 
@@ -48,6 +48,27 @@ def test_both_members_are_trained_and_say_what_they_are(workspace, change):
         assert {"cross_entropy", "regmixup", "n_pair", "dev/error"} <= set(history)
     assert {path.suffix for path in (workspace / "artifacts/tracer").iterdir()} == {".csv", ".safetensors"}
     assert len(list((workspace / "artifacts/tracer").iterdir())) == 4
+
+
+def test_members_embed_and_an_ensemble_answers(workspace, change):
+    settings = change(tracer=TINY)
+    run(workspace, settings)
+    protocol, embeddings = workspace / ARTIFACTS["protocol"], workspace / "artifacts/embeddings"
+    places = protocol, workspace / ARTIFACTS["features"], workspace / "artifacts/tracer", embeddings
+    embed_all(settings.audio, settings.cqt, settings.tracer, settings.compute, *places)
+    fit_ensemble(0.9, 0.95, tuple(MEMBERS), protocol, embeddings, workspace / "artifacts/ensemble")
+    answers = read_table(workspace / "artifacts/ensemble/answers.parquet")
+    table = read_table(protocol)
+    spoofs = table[(table["key"] == "spoof") & ~table["made"] & (table["split"] != "train")]
+    assert set(answers["utterance_id"]) == set(spoofs["utterance_id"])
+    assert set(answers["source"]) <= {"engine0", "engine1"}
+    assert np.isfinite(answers["ood_score"]).all()
+    assert load(workspace / "artifacts/ensemble/ensemble.safetensors").sources == ("engine0", "engine1")
+    write_table(embeddings / "refd.parquet", read_table(embeddings / "refd.parquet"), sources='["engine0", "other"]')
+    with pytest.raises(InputError, match=r"conformer and refd differ in sources \(engine1, other\)"):
+        fit_ensemble(0.9, 0.95, tuple(MEMBERS), protocol, embeddings, workspace / "artifacts/ensemble")
+    with pytest.raises(InputError, match=r"trained with cqt\.bins 84, params say 72"):
+        embed_all(settings.audio, settings.cqt.model_copy(update={"bins": 72}), settings.tracer, settings.compute, *places)
 
 
 def test_copies_are_sources_where_that_is_asked_for(workspace, change):

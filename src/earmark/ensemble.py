@@ -3,19 +3,24 @@
 Shapes: N utterances, S known sources, E embedding of a member. Orientation: a higher `ood_score` is more likely an unseen source.
 """
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import logsumexp, softmax
 from sklearn.linear_model import LogisticRegression
 
-from earmark import InputError
+from earmark import InputError, checkpoint
+from earmark.files import read_metadata, read_table, write_table
 from earmark.metrics.detection import DetectionCurve, eer_point
 from earmark.metrics.tracing import auroc
 from earmark.unseen import SCORES, Bank, unit
@@ -24,6 +29,8 @@ log = logging.getLogger(__name__)
 Matrix = NDArray[np.float64]
 Labels = NDArray[np.int64]  # numbers of known sources; −1 = unseen
 UNSEEN = -1
+ORIENTATION = "ood_score: higher = more likely unseen"
+BANK = tuple(one.name for one in fields(Bank))
 GRID = 4  # shares of embeddings are tried in steps of a quarter
 
 
@@ -101,6 +108,84 @@ class Ensemble:
         threshold, slope = _reject(ood, known, fallback)
         posterior = softmax(dev_logits[known], axis=1)
         return cls(sources, temperatures, weights, shares, score, bank, threshold, slope, conformal_level(posterior, labels, coverage))
+
+
+PLAIN = tuple(one.name for one in fields(Ensemble) if one.name != "bank")
+
+
+def fit_ensemble(
+    coverage: float, fallback: float, members: tuple[str, ...], protocol: Path, embeddings: Path, output: Path
+) -> dict[str, float]:
+    """Fit on train and dev, answer dev and eval: ensemble.safetensors and answers.parquet in `output`.
+
+    Errors: InputError when a member has no table, or members have other class lists.
+    """
+    ids, outputs, sources = read_members(embeddings, members)
+    table = read_table(protocol).set_index("utterance_id").loc[ids]
+    labels = pd.Index(sources).get_indexer(pd.Index(table["source"])).astype(np.int64)
+    split = table["split"].to_numpy()
+    parts = {name: {member: _rows(found, split == name) for member, found in outputs.items()} for name in ("train", "dev")}
+    ensemble = Ensemble.fit(sources, parts["train"], labels[split == "train"], parts["dev"], labels[split == "dev"], coverage, fallback)
+    save(output / "ensemble.safetensors", ensemble)
+    asked = split != "train"
+    answer = ensemble.answer({member: _rows(found, asked) for member, found in outputs.items()})
+    write_table(output / "answers.parquet", tabulate(np.array(ids)[asked].tolist(), answer, ensemble), orientation=ORIENTATION)
+    return {f"weight/{name}": value for name, value in ensemble.weights.items()} | {"threshold": ensemble.threshold}
+
+
+def tabulate(ids: list[str], answer: Answer, ensemble: Ensemble) -> pd.DataFrame:
+    """A row an utterance: utterance_id, source (of the known ones), ood_score, unseen, posterior, set, embedding."""
+    names = np.array(ensemble.sources)
+    return pd.DataFrame(
+        {
+            "utterance_id": ids,
+            "source": names[answer.logits.argmax(1)],
+            "ood_score": answer.ood_score,
+            "unseen": answer.ood_score > ensemble.threshold,
+            "posterior": list(answer.posterior),
+            "set": [names[row].tolist() for row in answer.sets],
+            "embedding": list(answer.embeddings.astype(np.float32)),
+        }
+    )
+
+
+def read_members(folder: Path, members: tuple[str, ...]) -> tuple[list[str], dict[str, Output], tuple[str, ...]]:
+    """Utterance ids, outputs by member and the sources. Errors: InputError when members differ in sources or utterances."""
+    tables = {name: read_table(folder / f"{name}.parquet") for name in members}
+    lists = {name: tuple(json.loads(read_metadata(folder / f"{name}.parquet")["sources"])) for name in members}
+    first = members[0]
+    for name in members[1:]:
+        if lists[name] != lists[first]:
+            differing = ", ".join(sorted({*lists[name]} ^ {*lists[first]})) or "their order"
+            raise InputError(f"members {first} and {name} differ in sources ({differing}): train both on one protocol")
+        if set(tables[name]["utterance_id"]) != set(tables[first]["utterance_id"]):
+            raise InputError(f"members {first} and {name} have embedded other utterances: run embed_utterances again")
+    ids = tables[first]["utterance_id"].tolist()
+    outputs = {}
+    for name, table in tables.items():
+        rows = table.set_index("utterance_id").loc[ids]
+        outputs[name] = Output(np.stack(rows["logits"].to_list()), np.stack(rows["embedding"].to_list()) if "embedding" in rows else None)
+    return ids, outputs, lists[first]
+
+
+def save(path: Path, ensemble: Ensemble) -> None:
+    """Write everything fitted as one file."""
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(ensemble.bank, name))) for name in BANK}
+    plain = {name: getattr(ensemble, name) for name in PLAIN}
+    checkpoint.save(path, tensors, plain | {"orientation": ORIENTATION})
+
+
+def load(path: Path) -> Ensemble:
+    """Read what `save` wrote. Errors: InputError when the file holds no ensemble."""
+    tensors, meta = checkpoint.load(path)
+    if not set(BANK) <= set(tensors):
+        raise InputError(f"{path} holds no ensemble")
+    bank = Bank(**{name: tensors[name].numpy() for name in BANK})
+    plain: dict[str, Any] = {name: meta[name] for name in PLAIN} | {
+        "sources": tuple(meta["sources"]),
+        "unseen_slope": tuple(meta["unseen_slope"]),
+    }
+    return Ensemble(bank=bank, **plain)
 
 
 def fuse_logits(outputs: Mapping[str, Output], temperatures: Mapping[str, float], weights: Mapping[str, float]) -> Matrix:

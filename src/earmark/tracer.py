@@ -16,17 +16,21 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from earmark import InputError, checkpoint
+from earmark.corpora.protocol import SPLITS
 from earmark.detector import identity
 from earmark.features.clips import Clips, mean_by_utterance, windows
 from earmark.features.shards import Features
-from earmark.files import complete, read_table
+from earmark.files import complete, read_table, write_table
 from earmark.losses import OneClassSoftmax, mix, mixed_cross_entropy, n_pair
 from earmark.networks.tracer import Tracer, cqt_features, cqt_width
 from earmark.params import AudioParams, ComputeParams, CqtParams, DispersionParams, EmphasisParams, MemberParams, TracerParams
+from earmark.scoring import refuse_other_views
 from earmark.training import Runner, State, accelerator, fit, load
 
 log = logging.getLogger(__name__)
@@ -297,3 +301,35 @@ def _write(network: Tracer, state: State, setup: Setup, member: MemberParams, so
     checkpoint.save(place.with_suffix(".safetensors"), dict(network.state_dict()), meta)
     for stage in ("emphasis", "dispersion"):
         place.with_suffix(f".{stage}.safetensors").unlink(missing_ok=True)
+
+
+def load_tracer(path: Path) -> tuple[Tracer, dict[str, Any]]:
+    """Network in evaluation mode, and the checkpoint's dict. Errors: InputError when the file holds no tracer."""
+    tensors, meta = checkpoint.load(path)
+    if "sources" not in meta:
+        raise InputError(f"{path} holds no tracer")
+    member = TypeAdapter(MemberParams).validate_python(meta["member"])
+    cqt, tracer = CqtParams.model_validate(meta["cqt"]), TracerParams.model_validate(meta["tracer"])
+    network = Tracer(cqt_width(cqt, tracer.phase), member, len(meta["sources"]))
+    network.load_state_dict(tensors, strict=True)
+    return network.eval(), meta
+
+
+def embed_all(
+    audio: AudioParams, cqt: CqtParams, tracer: TracerParams, compute: ComputeParams,
+    protocol: Path, features: Path, members: Path, output: Path,
+) -> dict[str, float]:  # fmt: skip
+    """Table `output`/<member>.parquet for every member: utterance_id, logits, embedding of all spoofs that tracing is about.
+
+    Errors: InputError when a member was trained with other params.
+    """
+    stored, runner = Features(features), accelerator(compute, tracer.training)
+    setup = Setup(0, audio, cqt, tracer, stored, stored.select(read_table(protocol)), runner)
+    utterances = pd.concat([setup.spoofs(split) for split in SPLITS])["utterance_id"].tolist()
+    for name in track(tracer.members, "embed", disable=not runner.is_main_process):
+        network, meta = load_tracer(members / f"{name}.safetensors")
+        refuse_other_views(meta, audio, cqt, members / f"{name}.safetensors")
+        logits, embeddings = embed(network.to(runner.device), setup, utterances)
+        table = pd.DataFrame({"utterance_id": utterances, "logits": list(logits), "embedding": list(embeddings)})
+        write_table(output / f"{name}.parquet", table, sources=json.dumps(meta["sources"]))
+    return {"utterances": len(utterances), "members": len(tracer.members)}
