@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 import torch
 
-from earmark import InputError, checkpoint, params
+from earmark import InputError, checkpoint
 from earmark.ensemble import fit_ensemble, load
 from earmark.files import read_table, write_table
 from earmark.losses import mixed_cross_entropy, n_pair
 from earmark.networks.tracer import Tracer
-from earmark.params import AasistParams, ConformerParams, DispersionParams, EmphasisParams
+from earmark.params import AasistParams, ConformerParams, DispersionParams, EmphasisParams, Params, TracerParams
 from earmark.stages import ARTIFACTS
 from earmark.tracer import Dispersion, Emphasis, Rows, count_pairs, draw_batches, embed_all, train
 
@@ -23,10 +23,14 @@ CONFORMER = ConformerParams(**MEMBERS["conformer"])
 TINY = {"members": MEMBERS, "training": {"epochs": 3, "batch_size": 4, "lr": 5e-3, "halve_epochs": 2}}
 
 
-def run(workspace: Path, settings: params.Params) -> dict[str, float]:
-    sections = settings.seed, settings.audio, settings.cqt, settings.tracer, settings.compute
+def run(workspace: Path, tiny: Params, tracer: TracerParams) -> dict[str, float]:
+    sections = tiny.seed, tiny.audio, tiny.cqt, tracer, tiny.compute
     places = workspace / ARTIFACTS["protocol"], workspace / ARTIFACTS["features"], workspace / "artifacts/tracer"
     return train(*sections, *places)
+
+
+def tracer_params(**sections) -> TracerParams:
+    return TracerParams.model_validate(TINY | sections)
 
 
 def edit(workspace: Path, change) -> None:
@@ -35,27 +39,27 @@ def edit(workspace: Path, change) -> None:
     write_table(path, change(read_table(path)))
 
 
-def test_both_members_are_trained_and_say_what_they_are(workspace, change):
-    settings = change(tracer=TINY)
-    metrics = run(workspace, settings)
+def test_both_members_are_trained_and_say_what_they_are(workspace, tiny):
+    settings = tracer_params()
+    metrics = run(workspace, tiny, settings)
     assert {name for name in metrics if name.endswith("dev/error")} == {"conformer/dev/error", "refd/dev/error"}
     for name in MEMBERS:
         tensors, meta = checkpoint.load(workspace / f"artifacts/tracer/{name}.safetensors")
         assert meta["sources"] == ["engine0", "engine1"]  # copies are no sources
         assert meta["member"]["kind"] == MEMBERS[name]["kind"]
-        Tracer(settings.cqt.bins, settings.tracer.members[name], 2).load_state_dict(tensors)
+        Tracer(tiny.cqt.bins, settings.members[name], 2).load_state_dict(tensors)
         history = pd.read_csv(workspace / f"artifacts/tracer/{name}.csv")
         assert {"cross_entropy", "regmixup", "n_pair", "dev/error"} <= set(history)
     assert {path.suffix for path in (workspace / "artifacts/tracer").iterdir()} == {".csv", ".safetensors"}
     assert len(list((workspace / "artifacts/tracer").iterdir())) == 4
 
 
-def test_members_embed_and_an_ensemble_answers(workspace, change):
-    settings = change(tracer=TINY)
-    run(workspace, settings)
+def test_members_embed_and_an_ensemble_answers(workspace, tiny):
+    settings = tracer_params()
+    run(workspace, tiny, settings)
     protocol, embeddings = workspace / ARTIFACTS["protocol"], workspace / "artifacts/embeddings"
     places = protocol, workspace / ARTIFACTS["features"], workspace / "artifacts/tracer", embeddings
-    embed_all(settings.audio, settings.cqt, settings.tracer, settings.compute, *places)
+    embed_all(tiny.audio, tiny.cqt, settings, tiny.compute, *places)
     fit_ensemble(0.9, 0.95, tuple(MEMBERS), protocol, embeddings, workspace / "artifacts/ensemble")
     answers = read_table(workspace / "artifacts/ensemble/answers.parquet")
     table = read_table(protocol)
@@ -68,28 +72,28 @@ def test_members_embed_and_an_ensemble_answers(workspace, change):
     with pytest.raises(InputError, match=r"conformer and refd differ in sources \(engine1, other\)"):
         fit_ensemble(0.9, 0.95, tuple(MEMBERS), protocol, embeddings, workspace / "artifacts/ensemble")
     with pytest.raises(InputError, match=r"trained with cqt\.bins 84, params say 72"):
-        embed_all(settings.audio, settings.cqt.model_copy(update={"bins": 72}), settings.tracer, settings.compute, *places)
+        embed_all(tiny.audio, tiny.cqt.model_copy(update={"bins": 72}), settings, tiny.compute, *places)
 
 
-def test_copies_are_sources_where_that_is_asked_for(workspace, change):
-    run(workspace, change(tracer=TINY | {"members": {"conformer": MEMBERS["conformer"]}, "made_sources": True}))
+def test_copies_are_sources_where_that_is_asked_for(workspace, tiny):
+    run(workspace, tiny, tracer_params(members={"conformer": MEMBERS["conformer"]}, made_sources=True))
     meta = checkpoint.load(workspace / "artifacts/tracer/conformer.safetensors")[1]
     assert meta["sources"] == ["codec_mp3", "engine0", "engine1"]
 
 
-def test_without_emphasis_another_tracer_comes_out(workspace, change):
+def test_without_emphasis_another_tracer_comes_out(workspace, tiny):
     one = {"members": {"conformer": MEMBERS["conformer"]}}
-    run(workspace, change(tracer=TINY | one))
+    run(workspace, tiny, tracer_params(**one))
     file = workspace / "artifacts/tracer/conformer.safetensors"
     before = file.read_bytes()
-    run(workspace, change(tracer=TINY | one))
+    run(workspace, tiny, tracer_params(**one))
     assert file.read_bytes() == before
-    run(workspace, change(tracer=TINY | one | {"emphasis": {"enabled": False}}))
+    run(workspace, tiny, tracer_params(**one, emphasis={"enabled": False}))
     assert file.read_bytes() != before
 
 
-def test_what_tracing_lacks_is_said(workspace, change):
-    settings = change(tracer=TINY)
+def test_what_tracing_lacks_is_said(workspace, tiny):
+    settings = tracer_params()
     whole = workspace / ARTIFACTS["protocol"]
     saved = whole.read_bytes()
     for change_, message in (
@@ -99,7 +103,7 @@ def test_what_tracing_lacks_is_said(workspace, change):
     ):
         edit(workspace, change_)
         with pytest.raises(InputError, match=message):
-            run(workspace, settings)
+            run(workspace, tiny, settings)
         whole.write_bytes(saved)
 
 
@@ -117,12 +121,12 @@ def test_a_batch_begins_with_anchors_and_their_positives():
     assert (np.bincount(plain[:8], minlength=8) == 1).all()
 
 
-def test_sources_with_one_utterance_are_named(change, caplog):
+def test_sources_with_one_utterance_are_named(caplog):
     rows = Rows([str(n) for n in range(6)], np.array([0, 0, 1, 2, 2, 2]))
     with caplog.at_level(logging.WARNING):
-        assert count_pairs(rows, ("a", "b", "c"), change(tracer={"training": {"batch_size": 6}}).tracer) == 2
+        assert count_pairs(rows, ("a", "b", "c"), tracer_params(training={"batch_size": 6})) == 2
     assert "one utterance: b" in caplog.text
-    assert count_pairs(rows, ("a", "b", "c"), change(tracer={"dispersion": {"n_pair": 0.0}}).tracer) == 0
+    assert count_pairs(rows, ("a", "b", "c"), tracer_params(dispersion={"n_pair": 0.0})) == 0
 
 
 def test_dispersion_is_the_sum_of_its_parts_and_each_switch_has_an_effect():

@@ -244,9 +244,8 @@ MemberParams = Annotated[AasistParams | ConformerParams, Field(discriminator="ki
 
 
 class TracerParams(Section):
-    """Source tracing."""
+    """Source tracing on the precomputed CQT."""
 
-    front_end: Literal["cqt", "wav2vec2"] = setting("cqt", "ours", "precomputed CQT, or wav2vec 2.0 up to `layer`, frozen")
     phase: Literal["angle", "cos_sin", "none"] = setting("none", "ours", "phase channels beside the CQT's log-magnitude")
     members: dict[str, MemberParams] = setting(
         {"refd": AasistParams(), "conformer": ConformerParams()}, "paper", "systems of the ensemble; one entry adds one", min_length=1
@@ -301,7 +300,6 @@ class Params(Section):
     augmentation: AugmentationParams = AugmentationParams()
     training: TrainingParams = TrainingParams()
     scoring: ScoringParams = ScoringParams()
-    tracer: TracerParams = TracerParams()
     evaluation: EvaluationParams = EvaluationParams()
     compute: ComputeParams = ComputeParams()
 
