@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import shutil
 import signal
@@ -288,22 +289,10 @@ def test_training_stops_after_patience_epochs_without_a_better_eer(tmp_path):
 
 
 def test_the_rate_warms_up_and_falls_to_0_along_a_cosine(tmp_path):
-    rates = []
-
-    class Noting(LineTask):
-        def forward(self, model, batch, generator):
-            rates.append(self.optimizer.param_groups[0]["lr"])
-            return super().forward(model, batch, generator)
-
-    torch.manual_seed(0)
-    objective, settings = Line(), TrainingParams(epochs=5, warmup_steps=3)
-    task, optimizer = Noting(objective, [0.5] * 5), torch.optim.Adam([{"params": list(objective.parameters()), "base_lr": 0.1}], lr=0.1)
-    task.optimizer = optimizer
-    own = accelerator(ComputeParams(device="cpu", threads=1), settings)
-    fit(State(objective, optimizer), task, Runner(settings, 1, tmp_path / "state.safetensors", {}, own))
-    cosine = [0.05 * (1 + torch.cos(torch.tensor(torch.pi * step / 10)).item()) for step in range(10)]
+    task, _, _ = follow([0.5] * 5, tmp_path, warmup_steps=3)
+    cosine = [0.05 * (1 + math.cos(math.pi * step / 10)) for step in range(10)]
     warm = [min(1, (step + 1) / 4) for step in range(10)]
-    assert rates == pytest.approx([one * other for one, other in zip(cosine, warm, strict=True)], abs=1e-7)
+    assert task.rates == pytest.approx([one * other for one, other in zip(cosine, warm, strict=True)], abs=1e-7)
 
 
 def test_a_checkpoint_comes_back_whole(tmp_path):
