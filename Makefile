@@ -41,5 +41,6 @@ bench: setup ## ratios against named peers, one table
 	python bench/run.py
 
 CORPUS ?= ../shared/data/realset
-realset: setup ## the same stages on real recordings: make realset CORPUS=folder
-	python bench/realset.py --corpus $(CORPUS)
+PART ?= both
+realset: setup ## the same stages on real recordings: make realset CORPUS=folder [PART=detector|tracer]
+	python bench/realset.py --corpus $(CORPUS) --part $(PART)

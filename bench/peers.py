@@ -1,11 +1,9 @@
-"""Peers on the same trials: Gaussian mixtures on LFCC (scikit-learn, torchaudio), and the cheap cues that no detector may live on."""
+"""Peers on the same trials: Gaussian mixtures on LFCC (scikit-learn), and the cheap cues that no detector may live on."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-import torchaudio
 from rich.progress import track
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
@@ -14,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from earmark.audio.decode import read
 from earmark.features.shards import Features
+from earmark.tracing.gmm import lfcc
 
 FRAMES = 120_000  # frames each mixture is fitted on, drawn at random
 
@@ -55,15 +54,3 @@ def fit(features: Features, rows: pd.DataFrame, components: int, seed: int) -> G
     chosen = np.random.default_rng(seed).permutation(len(frames))[:FRAMES]
     mixture = GaussianMixture(components, covariance_type="diag", max_iter=30, reg_covar=1e-3, init_params="k-means++", random_state=seed)
     return mixture.fit(frames[chosen])
-
-
-TRANSFORM = torchaudio.transforms.LFCC(
-    sample_rate=16_000, n_filter=70, n_lfcc=20, speckwargs={"n_fft": 512, "win_length": 320, "hop_length": 160}
-)
-
-
-def lfcc(waveform: np.ndarray) -> np.ndarray:
-    """(T,) → (frames, 60): 20 coefficients, their deltas and double deltas."""
-    static = TRANSFORM(torch.from_numpy(waveform))
-    delta = torchaudio.functional.compute_deltas(static)
-    return torch.cat((static, delta, torchaudio.functional.compute_deltas(delta))).T.numpy()

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
+import realset_tracing
 from peers import cheap_cues, lfcc_gmm
 from rich.console import Console
 
@@ -21,12 +22,20 @@ from earmark.files import read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = (688, 689, 690)
+CORPUS = "corpora=[{adapter: folder, root: data, name: realset}]"
 NO_COPIES = ("copysynthesis.known=[]", "training.made_share=0")
-ABLATIONS = {
+DETECTOR = {
     "waveform only": ("wavespec.views=waveform",),
     "CQT only": ("wavespec.views=cqt",),
     "with phase": ("wavespec.spectrogram.phase=angle",),
     "without copy-synthesis": NO_COPIES,
+}
+PLAIN = ("tracer.members.lfcc_gmm=null", "tracer.emphasis.enabled=false")  # mixtures know nothing of losses
+TRACER = {
+    "cross-entropy": (*PLAIN, "tracer.dispersion.regmixup=0", "tracer.dispersion.n_pair=0"),
+    "+ RegMixup": (*PLAIN, "tracer.dispersion.n_pair=0"),
+    "+ RegMixup of α 10 instead": (*PLAIN, "tracer.dispersion.n_pair=0", "tracer.dispersion.regmixup_alpha=10"),
+    "+ N-pair": PLAIN,
 }
 KINDS = ("tts", "vocoder", "vc")
 Peer = Callable[[Path, pd.DataFrame], pd.DataFrame]
@@ -35,6 +44,7 @@ Peer = Callable[[Path, pd.DataFrame], pd.DataFrame]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True, help="folder with protocol.tsv")
+    parser.add_argument("--part", choices=("detector", "tracer", "both"), default="both")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--no-ablations", action="store_true", help="the headline seeds alone")
     parser.add_argument("--parallel", type=int, default=2, help="runs at a time, one core each")
@@ -42,20 +52,43 @@ def main() -> None:
     chosen = parser.parse_args()
     if not (chosen.corpus / "protocol.tsv").exists():
         sys.exit(f"error: {chosen.corpus} has no protocol.tsv: give a folder corpus with --corpus")
+    chosen.corpus = chosen.corpus.resolve()
+    for part in (detector, tracer):
+        if chosen.part in (part.__name__, "both"):
+            table = part(chosen)
+            Console(width=200).print(table, markup=False)
+            (chosen.output / f"{part.__name__}.md").write_text(table + "\n")
+
+
+def detector(chosen: argparse.Namespace) -> str:
+    """Seeds, ablations and peers of WaveSpec."""
     runs = {f"WaveSpec, seed {seed}": (f"seed={seed}",) for seed in chosen.seeds}
     if not chosen.no_ablations:
-        runs |= {name: (f"seed={chosen.seeds[0]}", *sets) for name, sets in ABLATIONS.items()}
-    folders = [prepare(chosen.output, name, chosen.corpus.resolve(), sets) for name, sets in runs.items()]
-    reproduce(folders[0], "precompute_cqt")  # fills the shared cache with features
-    with ThreadPoolExecutor(chosen.parallel) as pool:
-        list(pool.map(reproduce, folders))
+        runs |= {name: (f"seed={chosen.seeds[0]}", *sets) for name, sets in DETECTOR.items()}
+    folders = [prepare(chosen.output, name, chosen.corpus, ("tracer.members={}", *sets)) for name, sets in runs.items()]
+    reproduce(folders, "precompute_cqt", "evaluate", chosen.parallel)
     evaluations = dict(zip(runs, [folder / "artifacts/evaluation" for folder in folders], strict=True))
     if not chosen.no_ablations:
         for name, peer in (("LFCC-GMM, 128 components", lfcc_gmm), ("level, silence and duration alone", cheap_cues)):
             evaluations[name] = evaluate_peer(peer, folders[0], chosen.output / peer.__name__)
-    table = tabulate(evaluations)
-    Console().print(table)
-    (chosen.output / "table.md").write_text(table + "\n")
+    return tabulate(evaluations)
+
+
+def tracer(chosen: argparse.Namespace) -> str:
+    """Seeds and ablations of the tracer, and a run with one repository of each source held out. Copies are none of its business."""
+    runs = {f"seed {seed}": (f"seed={seed}",) for seed in chosen.seeds}
+    if not chosen.no_ablations:
+        runs |= {name: (f"seed={chosen.seeds[0]}", *sets) for name, sets in TRACER.items()}
+    folders = [prepare(chosen.output, f"tracer {name}", chosen.corpus, (*NO_COPIES, *sets)) for name, sets in runs.items()]
+    other = None
+    if not chosen.no_ablations:
+        corpus = realset_tracing.hold_out_origins(chosen.corpus, chosen.output / "held-out-origins")
+        other = prepare(chosen.output, "tracer held out origins", corpus, (*NO_COPIES, f"seed={chosen.seeds[0]}"))
+    reproduce([*folders, *([other] if other else [])], "precompute_cqt", "fit_ensemble", chosen.parallel)
+    count = len(chosen.seeds)
+    named = dict(zip(runs, folders, strict=True))
+    seeds, ablations = ({name: named[name] for name in part} for part in (list(runs)[:count], list(runs)[count:]))
+    return realset_tracing.tables(seeds, ablations, other, chosen.output)
 
 
 def prepare(output: Path, name: str, corpus: Path, sets: tuple[str, ...]) -> Path:
@@ -66,21 +99,8 @@ def prepare(output: Path, name: str, corpus: Path, sets: tuple[str, ...]) -> Pat
         if not (folder / link).is_symlink():
             (folder / link).symlink_to(target)
     shutil.copy(ROOT / "dvc.yaml", folder)
-    arguments = [
-        argument for setting in ("corpora=[{adapter: folder, root: data, name: realset}]", *sets) for argument in ("--set", setting)
-    ]
-    call(
-        folder,
-        "earmark",
-        "params",
-        "--params",
-        str(ROOT / "params.yaml"),
-        "--preset",
-        str(ROOT / "presets/small.yaml"),
-        *arguments,
-        "-o",
-        "params.yaml",
-    )
+    base = ("earmark", "params", "--params", str(ROOT / "params.yaml"), "--preset", str(ROOT / "presets/small.yaml"))
+    call(folder, *base, *(argument for setting in (CORPUS, *sets) for argument in ("--set", setting)), "-o", "params.yaml")
     if not (folder / ".dvc").exists():
         call(folder, "dvc", "init", "--no-scm", "--quiet")
         call(folder, "dvc", "config", "cache.dir", str(output.resolve() / "cache"))
@@ -88,8 +108,11 @@ def prepare(output: Path, name: str, corpus: Path, sets: tuple[str, ...]) -> Pat
     return folder
 
 
-def reproduce(folder: Path, *stages: str) -> None:
-    call(folder, "dvc", "repro", *stages)
+def reproduce(folders: list[Path], shared: str, last: str, parallel: int) -> None:
+    """Run every workspace up to stage `last`; the first one fills the cache with `shared` before."""
+    call(folders[0], "dvc", "repro", shared)
+    with ThreadPoolExecutor(parallel) as pool:
+        list(pool.map(lambda folder: call(folder, "dvc", "repro", last), folders))
 
 
 def call(folder: Path, *command: str) -> None:

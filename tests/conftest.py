@@ -15,6 +15,7 @@ from earmark import stages
 from earmark.features.shards import Features
 from earmark.files import read_table
 from earmark.params import Params
+from earmark.params.run import merge
 
 torch.set_num_threads(1)
 
@@ -33,6 +34,14 @@ TINY = {
         "dropout": 0.1,
     },
     "training": {"epochs": 3, "batch_size": 4, "lr": 3e-3, "checkpoint_minutes": 1e-6},
+    "tracer": {
+        "members": {
+            "conformer": {"kind": "conformer", "width": 16, "layers": 1, "heads": 2, "kernel": 5},
+            "refd": {"kind": "refd", "width": 18, "encoder_widths": [4, 8], "graph_widths": [8, 6]},
+            "lfcc_gmm": {"kind": "lfcc_gmm", "components": 4},
+        },
+        "training": {"epochs": 3, "batch_size": 4, "lr": 5e-3, "halve_epochs": 2},
+    },
     "evaluation": {"resamples": 100, "min_trials": 2},
     "compute": {"device": "cpu", "threads": 1},
 }
@@ -71,6 +80,15 @@ def corpus(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def engine_clips(tmp_path_factory) -> Path:
+    """A folder of six clips of one engine."""
+    root = tmp_path_factory.mktemp("clips")
+    for number in range(6):
+        sf.write(root / f"{number}.wav", speak(1.0, True, 900 + number), RATE)
+    return root
+
+
+@pytest.fixture(scope="session")
 def tiny(corpus: Path) -> Params:
     """Params of a run on the tiny corpus."""
     return settings.parse({**TINY, "corpora": [{"adapter": "folder", "root": str(corpus)}]}, "tiny")
@@ -82,7 +100,7 @@ def change(tiny: Params) -> Callable[..., Params]:
 
     def changed(**sections) -> Params:
         content = tiny.model_dump()
-        settings._merge(content, sections)
+        merge(content, sections)
         return settings.parse(content, "changed")
 
     return changed
@@ -114,7 +132,7 @@ def done(prepared: Path, tiny: Params, tmp_path_factory) -> Path:
     """Workspace in which all stages have run."""
     workspace = tmp_path_factory.mktemp("done")
     shutil.copytree(prepared, workspace, dirs_exist_ok=True)
-    for name in ("train_detector", "score_detector", "evaluate"):
+    for name in list(stages.STAGES)[3:]:
         stages.run(name, tiny, workspace)
     return workspace
 

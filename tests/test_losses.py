@@ -105,6 +105,14 @@ def test_n_pair_is_its_sum_and_its_gradient_is_right():
     assert torch.autograd.gradcheck(lambda a, p: n_pair(a, p, 0.1), (anchors, positives))
 
 
+def test_scaled_n_pair_is_that_of_embeddings_of_one_length():
+    torch.manual_seed(0)
+    anchors, positives = torch.randn(5, 3), torch.randn(5, 3)
+    unit = [4 * torch.nn.functional.normalize(one, dim=1) for one in (anchors, positives)]
+    assert n_pair(anchors, positives, 0.0, scale=16.0).item() == pytest.approx(n_pair_by_sum(*unit).item(), rel=1e-5)
+    assert n_pair(7 * anchors, positives, 0.0, scale=16.0).item() == pytest.approx(n_pair_by_sum(*unit).item(), rel=1e-5)
+
+
 def test_the_penalty_of_n_pair_is_a_quarter_of_the_mean_squared_norms():
     anchors, positives = torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     added = n_pair(anchors, positives, 0.002) - n_pair(anchors, positives, 0.0)

@@ -23,9 +23,12 @@ def test_the_stages_run_one_after_the_other_to_figures_and_metrics(done):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert 0 <= metrics["tiny/eer"] <= 1
     assert (metrics["tiny/bonafide"], metrics["tiny/spoof"]) == (4, 12)
-    assert {"det.png", "scores_tiny.png", "sources_tiny.png", "embeddings_tiny.png", "training.png"} == {
-        path.name for path in (folder / "figures").iterdir()
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        *("det.png", "scores_tiny.png", "sources_tiny.png", "embeddings_tiny.png", "training.png"),
+        *("tracing_confusion_tiny.png", "tracing_embeddings_tiny.png"),
     }
+    assert 0 <= metrics["tiny/tracing/accuracy"] <= 1
+    assert (metrics["tiny/tracing/known"], metrics["tiny/tracing/unseen"]) == (4, 0)
 
 
 def test_the_table_of_trials_holds_recordings_and_the_copies_made_of_them(protocol):
@@ -57,6 +60,10 @@ def test_an_evaluation_has_the_same_numbers_twice(done, tiny):
         "precompute_cqt": {"audio", "cqt", "sharding", "trials"},
         "train_detector": {"seed", "audio", "cqt", "wavespec", "loss", "augmentation", "training", "scoring", "compute"},
         "score_detector": {"audio", "cqt", "scoring", "compute"},
+        "precompute_front_end": {"front_end", "compute"},
+        "train_tracer": {"seed", "audio", "cqt", "front_end", "tracer", "compute"},
+        "embed_utterances": {"audio", "cqt", "front_end", "tracer", "compute"},
+        "fit_ensemble": {"tracer", "ensemble"},
         "evaluate": {"seed", "trials", "evaluation"},
     }.items(),
 )
@@ -74,7 +81,9 @@ def test_stages_read_what_earlier_stages_write():
         assert set(stage.inputs) <= written
         written.add(stage.output)
     assert written == set(stages.ARTIFACTS)
-    assert {name for name, stage in stages.STAGES.items() if stage.sharded} == {"precompute_cqt", "score_detector"}
+    assert {name for name, stage in stages.STAGES.items() if stage.sharded} == {
+        *("precompute_cqt", "score_detector", "precompute_front_end", "embed_utterances")
+    }
 
 
 @pytest.mark.parametrize(("name", "key"), INPUTS)

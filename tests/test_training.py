@@ -202,7 +202,7 @@ def test_a_pretrained_encoder_is_frozen_in_the_first_epochs_and_then_trained(fea
 
 
 @pytest.mark.parametrize(
-    ("training", "steps"), [({}, 5), ({"repeats": 3}, 15), ({"balance": True}, 3), ({"balance": True, "repeats": 2}, 7)]
+    ("training", "steps"), [({"repeats": 1}, 5), ({"repeats": 3}, 15), ({"balance": True}, 3), ({"balance": True, "repeats": 2}, 7)]
 )
 def test_an_epoch_has_the_whole_batches_of_what_it_draws(features, protocol, change, training, steps):
     """Of 21 utterances, 7 of them bona fide, in batches of 4."""

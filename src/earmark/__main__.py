@@ -98,6 +98,22 @@ def copysynthesis(
 
 
 @app.command()
+def enrol(
+    clips: Annotated[Path | None, typer.Argument(help="folder of at least 5 clips of the source")] = None,
+    source: Annotated[str | None, typer.Option(help="name of the source that the clips are of")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="print the enrolled sources")] = False,
+    remove: Annotated[str | None, typer.Option(help="name of an enrolled source to take out again")] = None,
+    params_file: ParamsFile = Path("params.yaml"),
+    file: Annotated[Path, typer.Option(help="file of the enrolled sources")] = Path("artifacts/enrolled.safetensors"),
+) -> None:
+    """Teach the fitted ensemble a source from a few clips, without training: earmark enrol --source NAME FOLDER."""
+    from earmark.tracing.enrol import command
+
+    places = (Path(stages.ARTIFACTS[key]) for key in ("protocol", "members", "answers"))
+    command(params.load(params_file), file, *places, clips=clips, source=source, show=list_, remove=remove)
+
+
+@app.command()
 def voices(out: Annotated[Path, typer.Argument(help="folder to write")]) -> None:
     """Speak the demo's reference voices: a synthesiser's, standing in for recordings."""
     from earmark.corpora.voices import speak

@@ -149,7 +149,7 @@ def _write(output: Path, network: WaveSpec, state: State, sections: dict[str, An
 def start(train: pd.DataFrame, wavespec: WaveSpecParams, loss: LossParams, training: TrainingParams, seed: int) -> State:
     """A network with its first weights (seeded, or pretrained), its loss and Adam with a learning rate for each part."""
     torch.manual_seed(seed)
-    network = WaveSpec(wavespec, configuration(wavespec.encoder))
+    network = WaveSpec(wavespec, configuration(wavespec.encoder, wavespec.encoder.taps[-1], wavespec.encoder.dropout))
     if network.encoder is not None and wavespec.encoder.pretrained:
         network.encoder.load_pretrained(wavespec.encoder)
     objective = Objective(network, DetectorLoss(loss, wavespec.head_widths[-1], class_weights(train, loss, training)))
@@ -171,7 +171,8 @@ def class_weights(train: pd.DataFrame, loss: LossParams, training: TrainingParam
 
 def identity(train: pd.DataFrame, dev: pd.DataFrame, **sections: Any) -> dict[str, Any]:
     """What a checkpoint must agree with: every setting by its path, and the digest of the data."""
-    content = "\n".join(pd.concat([train, dev])[["utterance_id", "key", "digest"]].agg(" ".join, axis=1))
+    rows = pd.concat([train, dev])[["utterance_id", "key", "source", "digest"]].fillna("-")
+    content = "\n".join(rows.agg(" ".join, axis=1))
     flat = {"training data": hashlib.sha256(content.encode()).hexdigest()}
     for name, section in sections.items():
         flat |= {f"{name}.{key}": value for key, value in json.loads(section.model_dump_json()).items()}

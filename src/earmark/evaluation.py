@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from earmark import InputError
 from earmark.corpora.protocol import CORE
-from earmark.files import complete, read_table, write_json
+from earmark.features.parts import collect
+from earmark.files import complete, write_json
 from earmark.metrics import detection
 from earmark.metrics.bootstrap import intervals
 from earmark.metrics.detection import AsvScores, Costs, DetectionCurve
 from earmark.metrics.scorefile import join
 from earmark.report import figures
+from earmark.tracing.report import Answers, TracingReport, draw, tracing_report
 
 LOG = logging.getLogger(__name__)
 CONDITION_VALUES = (2, 60)  # fewer values part nothing, more are no condition but a description
@@ -49,7 +51,7 @@ class DetectionReport:
 
 def read_embeddings(folder: Path) -> tuple[list[str], np.ndarray]:
     """N ids and embeddings (N, E) of all parts."""
-    table = pd.concat([read_table(path) for path in sorted(folder.glob("[0-9]*.parquet"))], ignore_index=True)
+    table, _ = collect(folder, "score_detector")
     return table["utterance_id"].tolist(), np.stack(table["embedding"].to_numpy())
 
 
@@ -194,21 +196,27 @@ def evaluate_tables(
     embeddings: Embeddings | None = None,
     history: pd.DataFrame | None = None,
     asv: Mapping[str, AsvScores] | None = None,
+    tracing: Answers | None = None,
     settings: Settings = Settings(),
 ) -> dict[str, float]:
     """Write metrics.json, tables and curves as CSV, and figures/*.png into the folder `out`; return the flat metrics.
 
-    `embeddings` are ids and (N, E) vectors, `history` has one row an epoch. `out` is replaced as a whole.
+    `embeddings` are ids and (N, E) vectors, `history` has one row an epoch, `tracing` is what the ensemble answered.
+    `out` is replaced as a whole.
     """
     report = detection_report(scores, protocol, asv, settings)
+    traced = tracing_report(tracing, headline(protocol)) if tracing else TracingReport({}, {}, {})
+    metrics = report.metrics | traced.metrics
     with complete(out) as aside:
         (aside / "figures").mkdir(parents=True)
-        write_json(aside / "metrics.json", report.metrics)
-        for name, table in report.tables.items():
+        write_json(aside / "metrics.json", metrics)
+        for name, table in (report.tables | traced.tables).items():
             table.to_csv(aside / f"{name}.csv", index=False)
         (aside / "warnings.txt").write_text("".join(f"{warning}\n" for warning in report.warnings))
         _draw(aside, report, embeddings, history, settings)
-    return report.metrics
+        if tracing:
+            draw(aside / "figures", traced, tracing, settings.seed)
+    return metrics
 
 
 def _draw(out: Path, report: DetectionReport, embeddings: Embeddings | None, history: pd.DataFrame | None, settings: Settings) -> None:

@@ -64,14 +64,16 @@ class OneClassSoftmax(nn.Module):
         return nn.functional.softplus(self.alpha * torch.where(labels == 1, self.r_real - cosine, cosine - self.r_fake)).mean()
 
 
-def n_pair(anchors: Tensor, positives: Tensor, penalty: float) -> Tensor:
+def n_pair(anchors: Tensor, positives: Tensor, penalty: float, scale: float | None = None) -> Tensor:
     """Multi-class N-pair loss (Sohn, NIPS 2016, eq. 6), one anchor and one positive of each of N sources: (N, E), (N, E) → scalar.
 
     1/N Σ_i log(1 + Σ_{j≠i} exp(f_i·f_j⁺ − f_i·f_i⁺)) is the cross-entropy of F·F⁺ᵀ against its diagonal. Embeddings are not normalised;
-    `penalty`/4 · (E‖f‖² + E‖f⁺‖²) keeps them small.
+    `penalty`/4 · (E‖f‖² + E‖f⁺‖²) keeps them small. With `scale` products are that many times cosines.
     """
     own = torch.arange(len(anchors), device=anchors.device)
     size = anchors.square().sum(-1).mean() + positives.square().sum(-1).mean()
+    if scale is not None:
+        anchors, positives = (nn.functional.normalize(one, dim=-1) * scale**0.5 for one in (anchors, positives))
     return nn.functional.cross_entropy(anchors @ positives.T, own) + 0.25 * penalty * size
 
 

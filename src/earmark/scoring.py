@@ -7,14 +7,13 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from rich.progress import track
 from torch.utils.data import DataLoader
 
-from earmark import InputError
 from earmark.checkpoint import load_detector
 from earmark.features.clips import Clips, mean_by_utterance, windows
-from earmark.features.shards import Features, worker
-from earmark.files import read_metadata, read_table, write_table
+from earmark.features.parts import collect, refuse_other_params, write_parts
+from earmark.features.shards import Features
+from earmark.files import read_table, write_table
 from earmark.networks.wavespec import WaveSpec
 from earmark.params import AudioParams, ComputeParams, CqtParams, ScoringParams, TrainingParams
 from earmark.training import accelerator
@@ -33,43 +32,19 @@ def score_splits(
     stored, table = Features(features), read_table(protocol)
     rows = stored.select(table[table["split"].isin(("dev", "eval"))])
     network, meta = load_detector(detector / "model.safetensors")
-    refuse_other_views(meta, audio, cqt, detector)
+    refuse_other_params(meta, {"audio": audio, "cqt": cqt}, detector)
     digest = hashlib.sha256((detector / "model.safetensors").read_bytes()).hexdigest()
     runner = accelerator(compute, TrainingParams())
     network.to(runner.device)
     marks = {"detector": digest, "orientation": ORIENTATION}
-    parts = {
-        output / f"{number:05}.parquet": part for number, part in rows.groupby(stored.index.loc[rows["utterance_id"], "shard"].to_numpy())
-    }
-    first, workers = worker(shard)
-    for path in track(list(parts)[first::workers], "score", disable=not runner.is_main_process):
-        if not is_part(path, marks, parts[path]):
-            write_table(path, score(network, stored, parts[path], audio, cqt, scoring.batch_size, runner), **marks)
-    complete = all(is_part(path, marks, part) for path, part in parts.items())
+
+    def make(part: pd.DataFrame) -> pd.DataFrame:
+        return score(network, stored, part, audio, cqt, scoring.batch_size, runner)
+
+    complete = write_parts(rows, stored, output, marks, shard, make, "score", runner.is_main_process)
     if complete:
-        merged = pd.concat([read_table(path).drop(columns="embedding") for path in parts], ignore_index=True)
-        write_table(output / "scores.parquet", merged, **marks)
-        for surplus in set(output.glob("[0-9]*.parquet")) - set(parts):
-            surplus.unlink()
+        write_table(output / "scores.parquet", collect(output, "score_detector")[0].drop(columns="embedding"), **marks)
     return {"utterances": len(rows), "complete": float(complete)}
-
-
-def is_part(path: Path, marks: dict[str, str], rows: pd.DataFrame) -> bool:
-    """Whether a part was made by this detector of these utterances."""
-    try:
-        return marks.items() <= read_metadata(path).items() and set(read_table(path)["utterance_id"]) == set(rows["utterance_id"])
-    except InputError:  # not there, or damaged
-        return False
-
-
-def refuse_other_views(meta: dict, audio: AudioParams, cqt: CqtParams, detector: Path) -> None:
-    """Refuse to score with a detector that was trained on other views. Errors: InputError naming the setting."""
-    for name, section in (("audio", audio), ("cqt", cqt)):
-        for key, value in section.model_dump(mode="json").items():
-            if key != "backend" and meta[name][key] != value:
-                raise InputError(
-                    f"{detector} was trained with {name}.{key} {meta[name][key]}, params say {value}: train again or restore params"
-                )
 
 
 @torch.no_grad()

@@ -18,11 +18,14 @@ from earmark.params import (
     CopySynthesisParams,
     CorpusParams,
     CqtParams,
+    EnsembleParams,
     EvaluationParams,
+    FrontEndParams,
     LossParams,
     Params,
     ScoringParams,
     ShardingParams,
+    TracerParams,
     TrainingParams,
     TrialsParams,
     WaveSpecParams,
@@ -90,15 +93,66 @@ def score_detector(
     return score_splits(audio, cqt, scoring, compute, protocol, features, detector, output, shard)
 
 
+def precompute_front_end(front_end: FrontEndParams, compute: ComputeParams, *, features: Path, output: Path, shard: str = "1/1") -> Flat:
+    """Run the tracer's frozen wav2vec 2.0 once over every utterance; nothing to do where it reads the CQT."""
+    from earmark.features.front_end import precompute
+    from earmark.features.shards import Features
+
+    return {"shards": precompute(front_end, compute, Features(features), output, shard)}
+
+
+def train_tracer(
+    seed: int, audio: AudioParams, cqt: CqtParams, front_end: FrontEndParams, tracer: TracerParams, compute: ComputeParams, *,
+    protocol: Path, features: Path, hidden: Path, output: Path,
+) -> Flat:  # fmt: skip
+    """Train every member of the ensemble that names sources: Real Emphasis, then Fake Dispersion."""
+    from earmark.tracing.embedding import set_up
+    from earmark.tracing.train import train
+
+    if not tracer.members:
+        return nothing_to_trace(output)
+    return train(seed, set_up(audio, cqt, front_end, tracer, compute, features, hidden), protocol, output)
+
+
+def embed_utterances(
+    audio: AudioParams, cqt: CqtParams, front_end: FrontEndParams, tracer: TracerParams, compute: ComputeParams, *,
+    protocol: Path, features: Path, hidden: Path, members: Path, output: Path, shard: str = "1/1",
+) -> Flat:  # fmt: skip
+    """Logits and embeddings of every member for whole utterances of all splits."""
+    from earmark.tracing.embedding import embed_splits, set_up
+
+    if not tracer.members:
+        return nothing_to_trace(output)
+    return embed_splits(set_up(audio, cqt, front_end, tracer, compute, features, hidden), protocol, members, output, shard)
+
+
+def fit_ensemble(tracer: TracerParams, ensemble: EnsembleParams, *, protocol: Path, embeddings: Path, output: Path) -> Flat:
+    """Fuse the members: temperatures, weights, bank and thresholds, fitted on dev; answer dev and eval."""
+    from earmark.tracing.fitting import fit_ensemble
+
+    if not tracer.members:
+        return nothing_to_trace(output)
+    return fit_ensemble(ensemble, tracer, protocol, embeddings, output)
+
+
+def nothing_to_trace(output: Path) -> Flat:
+    """Leave an empty folder: params have no member of the tracer."""
+    output.mkdir(parents=True, exist_ok=True)
+    log.info("tracer.members is empty: no tracing")
+    return {"members": 0}
+
+
 def evaluate(
-    seed: int, trials: TrialsParams, evaluation: EvaluationParams, *, protocol: Path, scores: Path, detector: Path, output: Path
-) -> Flat:
+    seed: int, trials: TrialsParams, evaluation: EvaluationParams, *,
+    protocol: Path, scores: Path, detector: Path, answers: Path, output: Path,
+) -> Flat:  # fmt: skip
     """Turn scores into tables, figures and intervals; pure tables in, tables out."""
     import pandas as pd
 
     from earmark.evaluation import Settings, evaluate_tables, read_embeddings
     from earmark.files import read_table
     from earmark.metrics.scorefile import read_asv_scores
+    from earmark.tracing.report import read_answers
 
     table, scored = read_table(protocol), read_table(scores / "scores.parquet")
     trials_of_eval = table[table["split"] == "eval"]
@@ -110,6 +164,7 @@ def evaluate(
         embeddings=read_embeddings(scores),
         history=pd.read_csv(detector / "history.csv"),
         asv={corpus: read_asv_scores(Path(path)) for corpus, path in evaluation.asv_scores.items()},
+        tracing=read_answers(answers, table),
         settings=settings,
     )
 
@@ -146,6 +201,10 @@ ARTIFACTS = {
     "features": "artifacts/features",
     "detector": "artifacts/detector",
     "scores": "artifacts/scores",
+    "hidden": "artifacts/hidden",
+    "members": "artifacts/members",
+    "embeddings": "artifacts/embeddings",
+    "answers": "artifacts/ensemble",
     "evaluation": "artifacts/evaluation",
 }
 STAGES = {
@@ -156,7 +215,11 @@ STAGES = {
         Stage(precompute_cqt, "features", ("protocol",), data=True),
         Stage(train_detector, "detector", ("protocol", "features")),
         Stage(score_detector, "scores", ("protocol", "features", "detector")),
-        Stage(evaluate, "evaluation", ("protocol", "scores", "detector")),
+        Stage(precompute_front_end, "hidden", ("features",)),
+        Stage(train_tracer, "members", ("protocol", "features", "hidden")),
+        Stage(embed_utterances, "embeddings", ("protocol", "features", "hidden", "members")),
+        Stage(fit_ensemble, "answers", ("protocol", "embeddings")),
+        Stage(evaluate, "evaluation", ("protocol", "scores", "detector", "answers")),
     )
 }
 

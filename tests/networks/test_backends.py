@@ -68,7 +68,7 @@ def test_positions_are_sines_and_cosines():
 
 
 def test_pooling_keeps_the_nodes_of_the_greatest_score():
-    pool = GraphPool(2, 0.5).eval()
+    pool = GraphPool(2, 0.5, 0.3).eval()
     with torch.no_grad():
         pool.score.weight.copy_(torch.tensor([[1.0, 0.0]]))
         pool.score.bias.zero_()
@@ -80,7 +80,7 @@ def test_pooling_keeps_the_nodes_of_the_greatest_score():
 
 def test_pairs_of_kinds_have_weights_of_their_own():
     torch.manual_seed(0)
-    layer = HeterogeneousAttention(4, 6, 1.0).eval()
+    layer = HeterogeneousAttention(4, 6, 1.0, 0.2).eval()
     temporal, spectral, stack = torch.randn(1, 3, 4), torch.randn(1, 2, 4), torch.randn(1, 1, 4)
     before = layer.join(temporal, spectral, stack)
     with torch.no_grad():

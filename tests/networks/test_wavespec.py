@@ -23,7 +23,7 @@ def build(seed: int = 0, **settings) -> WaveSpec:
         content[name] = {**TINY[name], **settings.get(name, {})}
     params = WaveSpecParams(**content)
     torch.manual_seed(seed)
-    network = WaveSpec(params, configuration(params.encoder))
+    network = WaveSpec(params, configuration(params.encoder, params.encoder.taps[-1], params.encoder.dropout))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.05 * torch.randn_like(parameter)

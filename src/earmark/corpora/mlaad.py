@@ -48,12 +48,14 @@ def read_source_tracing(root: Path) -> pd.DataFrame:
     """Trials of the MLAAD v5 source-tracing protocol, whose csv files lie in `root` or in `root/mlaad4sourcetracing`.
 
     A system is known when train.csv has it, whatever `fine/` says: `misfiled` marks the rows filed otherwise.
-    `strictly_unseen` marks eval rows of systems in neither train nor dev. Rows repeated in a list are dropped, and said.
+    `strictly_unseen` marks eval rows of systems in neither train nor dev. Rows repeated in a list are dropped, and said;
+    `listed` is how often a row stands there, for scoring as the organisers do.
     """
     base = root / PROTOCOL_FOLDER if (root / PROTOCOL_FOLDER).is_dir() else root
     rows = pd.concat([_read_list(base / f"{split}.csv").assign(split=split) for split in SPLITS], ignore_index=True)
     repeated = rows.duplicated(["split", "path", "source"])
     LOG.info("MLAAD source tracing: %d repeated rows dropped (%s)", repeated.sum(), rows["split"][repeated].value_counts().to_dict())
+    rows["listed"] = rows.groupby(["split", "path", "source"])["path"].transform("size").map(str)
     rows = rows[~repeated].reset_index(drop=True)
     models = {split: set(rows["source"][rows["split"] == split]) for split in SPLITS}
     known = rows["source"].isin(models["train"])

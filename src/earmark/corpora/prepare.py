@@ -38,12 +38,12 @@ def prepare_with_copies(corpora: Sequence[CorpusParams], copies: Path, trials: T
     if len(made):
         made["corpus"] = made.pop("recording").map(table.set_index("utterance_id")["corpus"])
         table = validate(pd.concat([table, made], ignore_index=True), trials.max_unreadable)
-    table = _probe(fill_in_domain(table), trials.max_unreadable)
+    table = probe_files(fill_in_domain(table), trials.max_unreadable)
     check_needs(table)
     return table
 
 
-def _probe(table: pd.DataFrame, max_unreadable: float) -> pd.DataFrame:
+def probe_files(table: pd.DataFrame, max_unreadable: float) -> pd.DataFrame:
     """Add `seconds` and `digest`; drop, or refuse, files that no decoder opens, naming all."""
     with ThreadPoolExecutor() as pool:
         probed = list(track(pool.map(_try_probe, table["path"]), "probe audio", total=len(table)))

@@ -48,7 +48,7 @@ def precompute(
     first, workers = worker(shard)
     mine = {number: rows for number, rows in plan.items() if number % workers == first}
     prints = {number: _fingerprint(rows, audio, cqt) for number, rows in mine.items()}
-    missing = {number: rows for number, rows in mine.items() if not _is_complete(output, number, prints[number])}
+    missing = {number: rows for number, rows in mine.items() if not is_complete(output, number, prints[number])}
     _check_disk(pd.concat([protocol.iloc[:0], *missing.values()]), audio, cqt, output)
     _drop_surplus(output, plan)
     transform, before = Cqt(cqt), torch.get_num_threads()
@@ -89,6 +89,10 @@ class Features:
             )
         return protocol[protocol["utterance_id"].isin(self.usable.index)].reset_index(drop=True)
 
+    def fingerprint(self, number: int) -> str:
+        """What a shard was made of."""
+        return read_metadata(self.folder / f"{number:05}.parquet")["fingerprint"]
+
     def waveform(self, utterance: str, start: int = 0, samples: int | None = None) -> np.ndarray:
         """(samples,) float32 from sample `start` on, at the level of params."""
         row = self.index.loc[utterance]
@@ -105,15 +109,16 @@ class Features:
 
     def _slice(self, number: int, name: str):
         if number not in self._files:
-            self._files[number] = _open(self.folder / f"{number:05}.safetensors")
+            self._files[number] = open_shard(self.folder / f"{number:05}.safetensors", "precompute_cqt")
         return self._files[number].get_slice(name)
 
 
-def _open(path: Path):
+def open_shard(path: Path, stage: str):
+    """Memory-mapped shard. Errors: InputError when it is corrupt, naming the stage that makes it again."""
     try:
         return safe_open(path, framework="np")
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is corrupt ({error}): remove it and run precompute_cqt again") from error
+        raise InputError(f"{path} is corrupt ({error}): remove it and run {stage} again") from error
 
 
 def _plan(protocol: pd.DataFrame, sharding: ShardingParams) -> dict[int, pd.DataFrame]:
@@ -135,7 +140,8 @@ def _fingerprint(rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams) -> str:
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
-def _is_complete(output: Path, number: int, fingerprint: str) -> bool:
+def is_complete(output: Path, number: int, fingerprint: str) -> bool:
+    """Whether a shard and its index are there and made of just what the fingerprint says."""
     path = output / f"{number:05}.safetensors"
     index = path.with_suffix(".parquet")
     if not path.exists() or not index.exists():

@@ -24,8 +24,10 @@ class AasistBackend(nn.Module):
         self.project, self.norm = nn.Linear(features, params.width), nn.BatchNorm2d(1)
         self.encoder, channels, bins = _encoder(params)
         self.position = nn.Parameter(torch.randn(bins, channels) * 0.02)
-        self.spectral, self.temporal = (GraphAttention(channels, first, temperature) for temperature in params.temperatures[:2])
-        self.pools = nn.ModuleList(GraphPool(first, share) for share in params.pool_shares[:2])
+        self.spectral, self.temporal = (
+            GraphAttention(channels, first, temperature, params.node_dropout) for temperature in params.temperatures[:2]
+        )
+        self.pools = nn.ModuleList(GraphPool(first, share, params.pool_dropout) for share in params.pool_shares[:2])
         self.branches = nn.ModuleList(Branch(first, second, params) for _ in range(2))
         self.dropout, self.embedding = nn.Dropout(params.dropout), 5 * second
 
@@ -43,13 +45,13 @@ class AasistBackend(nn.Module):
 class GraphAttention(nn.Module):
     """(B, N, C) → (B, N, C'): every node attends to every other by a learned weight of their product, beside its own projection."""
 
-    def __init__(self, inputs: int, outputs: int, temperature: float):
+    def __init__(self, inputs: int, outputs: int, temperature: float, dropout: float):
         super().__init__()
         self.temperature = temperature
         self.attend, self.weight = nn.Linear(inputs, outputs), nn.Parameter(torch.empty(outputs))
         nn.init.normal_(self.weight, std=(2 / (outputs + 1)) ** 0.5)
         self.others, self.own, self.norm = nn.Linear(inputs, outputs), nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs)
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, nodes: Tensor) -> Tensor:
         """See the class."""
@@ -68,8 +70,8 @@ class HeterogeneousAttention(GraphAttention):
     The stack node (B, 1, C) sees every node and none sees it.
     """
 
-    def __init__(self, inputs: int, outputs: int, temperature: float):
-        super().__init__(inputs, outputs, temperature)
+    def __init__(self, inputs: int, outputs: int, temperature: float, dropout: float):
+        super().__init__(inputs, outputs, temperature, dropout)
         self.kinds = nn.ModuleList(nn.Linear(inputs, inputs) for _ in range(2))
         self.pairs = nn.Parameter(torch.randn(3, outputs) * (2 / (outputs + 1)) ** 0.5)  # time-time, bin-bin, across
         self.gather, self.gather_weight = nn.Linear(inputs, outputs), nn.Parameter(torch.randn(outputs) * (2 / (outputs + 1)) ** 0.5)
@@ -96,9 +98,9 @@ class HeterogeneousAttention(GraphAttention):
 class GraphPool(nn.Module):
     """(B, N, C) → (B, max(1, N·share), C): the nodes of the greatest learned score, weighed by it."""
 
-    def __init__(self, channels: int, share: float):
+    def __init__(self, channels: int, share: float, dropout: float):
         super().__init__()
-        self.score, self.share, self.dropout = nn.Linear(channels, 1), share, nn.Dropout(0.3)
+        self.score, self.share, self.dropout = nn.Linear(channels, 1), share, nn.Dropout(dropout)
 
     def forward(self, nodes: Tensor) -> Tensor:
         """See the class."""
@@ -113,10 +115,10 @@ class Branch(nn.Module):
     def __init__(self, first: int, second: int, params: AasistParams):
         super().__init__()
         self.stack = nn.Parameter(torch.randn(first) * 0.02)
-        self.first = HeterogeneousAttention(first, second, params.temperatures[2])
-        self.second = HeterogeneousAttention(second, second, params.temperatures[3])
-        self.pools = nn.ModuleList(GraphPool(second, share) for share in params.pool_shares[2:])
-        self.dropout = nn.Dropout(0.2)
+        self.first = HeterogeneousAttention(first, second, params.temperatures[2], params.node_dropout)
+        self.second = HeterogeneousAttention(second, second, params.temperatures[3], params.node_dropout)
+        self.pools = nn.ModuleList(GraphPool(second, share, params.pool_dropout) for share in params.pool_shares[2:])
+        self.dropout = nn.Dropout(params.node_dropout)
 
     def forward(self, temporal: Tensor, spectral: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""

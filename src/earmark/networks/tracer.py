@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from earmark.networks.aasist import AasistBackend
 from earmark.networks.conformer import ConformerBackend
 from earmark.networks.unet import PHASE_CHANNELS, channels
-from earmark.params import ConformerParams, CqtParams, MemberParams
+from earmark.params import BackendParams, ConformerParams, CqtParams
 
 
 class Tracing(NamedTuple):
@@ -23,7 +23,7 @@ class Tracing(NamedTuple):
 class Tracer(nn.Module):
     """Features (B, F, D) → embedding and logits."""
 
-    def __init__(self, features: int, backend: MemberParams, classes: int):
+    def __init__(self, features: int, backend: BackendParams, classes: int):
         super().__init__()
         self.backend = ConformerBackend(features, backend) if isinstance(backend, ConformerParams) else AasistBackend(features, backend)
         self.head = nn.Linear(self.backend.embedding, classes)

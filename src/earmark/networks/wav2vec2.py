@@ -1,21 +1,28 @@
-"""wav2vec 2.0 read at three depths. Shapes: B batch, T samples, F frames (50 Hz), D width."""
+"""wav2vec 2.0 read at chosen depths. Shapes: B batch, T samples, F frames (50 Hz), D width.
 
-from typing import Any
+transformers takes seconds to import, so it is left to what builds an encoder.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from earmark import InputError
-from earmark.params import EncoderParams
+from earmark.params import Wav2Vec2Params
+
+if TYPE_CHECKING:
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 # on by default in the configuration; they would hide frames, drop layers or drop units of a frozen encoder
 DISTURBANCES_OFF = {"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0}
 
 
-def configuration(params: EncoderParams) -> dict[str, Any]:
-    """Configuration of the encoder up to its last tap, of pretrained weights or of random ones; it lies in the checkpoint."""
-    rates = {"hidden_dropout": params.dropout, "attention_dropout": params.dropout, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
+def configuration(params: Wav2Vec2Params, layers: int, dropout: float = 0.0) -> dict[str, Any]:
+    """Configuration of the encoder's first `layers`, of pretrained weights or of random ones; it lies in the checkpoint."""
+    from transformers import Wav2Vec2Config
+
+    rates = {"hidden_dropout": dropout, "attention_dropout": dropout, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
     if params.pretrained is None:
         config = Wav2Vec2Config(
             hidden_size=params.hidden, num_attention_heads=params.heads, intermediate_size=4 * params.hidden,
@@ -23,34 +30,40 @@ def configuration(params: EncoderParams) -> dict[str, Any]:
             num_conv_pos_embedding_groups=16,
         )  # fmt: skip
     else:
-        config = _pretrained_configuration(params)
-    config.update({**DISTURBANCES_OFF, **rates, "num_hidden_layers": params.taps[-1]})
+        config = _pretrained_configuration(params, layers)
+    config.update({**DISTURBANCES_OFF, **rates, "num_hidden_layers": layers})
     return config.to_diff_dict()
 
 
-def _pretrained_configuration(params: EncoderParams) -> Wav2Vec2Config:
+def _pretrained_configuration(params: Wav2Vec2Params, layers: int) -> "Wav2Vec2Config":
+    from transformers import Wav2Vec2Config
+
     try:
         config = Wav2Vec2Config.from_pretrained(str(params.pretrained), revision=params.revision or "main")
     except OSError as error:
+        raise InputError(f"pretrained: {params.pretrained} is neither a folder nor reachable on the hub ({error})") from error
+    if config.num_hidden_layers < layers:
         raise InputError(
-            f"wavespec.encoder.pretrained: {params.pretrained} is neither a folder nor reachable on the hub ({error})"
-        ) from error
-    if config.num_hidden_layers < params.taps[-1]:
-        raise InputError(f"wavespec.encoder.taps: {params.pretrained} has {config.num_hidden_layers} layers, no layer {params.taps[-1]}")
+            f"{params.pretrained} has {config.num_hidden_layers} layers, no layer {layers}: lower wavespec.encoder.taps or front_end.layer"
+        )
     return config
 
 
 class TappedWav2Vec2(nn.Module):
-    """(B, T) waveform → three (B, F, D) features: the outputs of the tapped transformer layers. No layer above the last is built."""
+    """(B, T) waveform → (B, F, D) features a tap: the outputs of those transformer layers. No layer above the last is built."""
 
-    def __init__(self, config: dict[str, Any], taps: tuple[int, int, int]):
+    def __init__(self, config: dict[str, Any], taps: tuple[int, ...]):
+        from transformers import Wav2Vec2Config, Wav2Vec2Model
+
         super().__init__()
         self.taps = taps
         self.model = _without_final_norm(Wav2Vec2Model(Wav2Vec2Config(**config)))
         self.width = self.model.config.hidden_size
 
-    def load_pretrained(self, params: EncoderParams) -> None:
+    def load_pretrained(self, params: Wav2Vec2Params) -> None:
         """Load published weights; what the file has beyond the last tap is left. Errors: InputError naming the keys that it lacks."""
+        from transformers import Wav2Vec2Model
+
         name, revision = str(params.pretrained), params.revision or "main"
         found: Any = Wav2Vec2Model.from_pretrained(
             name, revision=revision, config=self.model.config, output_loading_info=True, ignore_mismatched_sizes=True
@@ -64,14 +77,14 @@ class TappedWav2Vec2(nn.Module):
         self.model = _without_final_norm(loaded)
 
     def forward(self, waveform: Tensor) -> list[Tensor]:
-        """(B, T) → [(B, F, D)] * 3; each waveform is first brought to zero mean and unit variance, as in pretraining."""
+        """(B, T) → (B, F, D) a tap; each waveform is first brought to zero mean and unit variance, as in pretraining."""
         centred = waveform - waveform.mean(-1, keepdim=True)
         standard = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + 1e-7)
         states = self.model(standard, output_hidden_states=True).hidden_states
         return [states[tap] for tap in self.taps]
 
 
-def _without_final_norm(model: Wav2Vec2Model) -> Wav2Vec2Model:
+def _without_final_norm(model: "Wav2Vec2Model") -> "Wav2Vec2Model":
     """Drop the norm after the last layer, which no tap goes through; the older form has its norm before the first layer."""
     if model.config.do_stable_layer_norm:
         model.encoder.layer_norm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]

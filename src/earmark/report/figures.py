@@ -43,12 +43,14 @@ NAMED_SOURCES = 12  # in a legend; the others share grey
 MOST_BARS = 60
 
 
-def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of so many inches, and its axes side by side."""
     figure = Figure(figsize=(width, height), layout="constrained")  # without pyplot: no screen, no global state
     return figure, list(np.atleast_1d(figure.subplots(1, count)))
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG, complete or absent."""
     with complete(path) as aside:
         figure.savefig(aside, format="png", dpi=150, metadata={"Software": None})  # a version in the file would change its bytes
 
@@ -56,7 +58,7 @@ def _save(figure: Figure, path: Path) -> None:
 @mpl.rc_context(STYLE)
 def draw_det(path: Path, curves: Mapping[str, DetectionCurve]) -> None:
     """Detection error trade-off of named systems or corpora on normal-deviate axes (Martin et al. 1997), their EER marked."""
-    figure, (axes,) = _panels(1, 5.6, 5.4)
+    figure, (axes,) = panels(1, 5.6, 5.4)
     floor, ceiling = 0.0005, 0.95
     for i, (name, curve) in enumerate(curves.items()):
         miss, false_alarm = (ndtri(np.clip(rate, floor / 2, 1 - floor / 2)) for rate in (curve.miss, curve.false_alarm))
@@ -72,13 +74,13 @@ def draw_det(path: Path, curves: Mapping[str, DetectionCurve]) -> None:
     axes.set_yticks(ticks, [f"{100 * tick:g}" for tick in DET_TICKS])
     axes.legend(loc="upper right", frameon=True, framealpha=1, edgecolor="none")
     axes.set_title("Detection error trade-off")
-    _save(figure, path)
+    save(figure, path)
 
 
 @mpl.rc_context(STYLE)
 def draw_score_histogram(path: Path, bonafide: NDArray, spoof: NDArray, threshold: float, name: str) -> None:
     """Densities of the scores of both keys, (b,) and (s,), with the decision threshold."""
-    figure, (axes,) = _panels(1, 6.4, 3.6)
+    figure, (axes,) = panels(1, 6.4, 3.6)
     both = np.concatenate([bonafide, spoof])
     edges = np.linspace(both.min(), max(both.max(), both.min() + 1e-9), 61)
     for key, scores in (("spoof", spoof), ("bonafide", bonafide)):
@@ -87,7 +89,7 @@ def draw_score_histogram(path: Path, bonafide: NDArray, spoof: NDArray, threshol
     axes.axvline(threshold, color="black", lw=1.2, ls="--", label=f"threshold at EER: {threshold:.3g}")
     axes.set(xlabel="cm_score (higher = more bona fide)", ylabel="share of the key's trials, %", title=f"Scores: {name}")
     axes.legend()
-    _save(figure, path)
+    save(figure, path)
 
 
 @mpl.rc_context(STYLE)
@@ -96,17 +98,17 @@ def draw_embeddings(path: Path, embeddings: NDArray, keys: Sequence[str], source
     rows = sample_rows(len(embeddings), seed)
     key = np.array(keys, dtype=object)[rows]
     source = np.array(["bona fide" if keys[row] == "bonafide" else str(sources[row]) for row in rows], dtype=object)
-    place = _project(embeddings[rows], seed)
-    figure, (left, right) = _panels(2, 11, 4.6)
+    place = project(embeddings[rows], seed)
+    figure, (left, right) = panels(2, 11, 4.6)
     for label, colour in KEY_COLOURS.items():
         at = place[key == label]
         left.scatter(at[:, 0], at[:, 1], s=9, color=colour, alpha=0.7, lw=0, label=f"{KEY_NAMES[label]} ({len(at):,})")
-    _scatter_sources(right, place, source)
+    scatter_sources(right, place, source)
     for axes, title in ((left, "Embeddings (t-SNE) by key"), (right, "by source")):
         axes.set(xticks=[], yticks=[], title=title)
         axes.spines[:].set_visible(False)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, markerscale=2)
-    _save(figure, path)
+    save(figure, path)
 
 
 def sample_rows(count: int, seed: int) -> NDArray:
@@ -114,7 +116,7 @@ def sample_rows(count: int, seed: int) -> NDArray:
     return np.sort(np.random.default_rng(seed).permutation(count)[:TSNE_POINTS])
 
 
-def _project(embeddings: NDArray, seed: int) -> NDArray:
+def project(embeddings: NDArray, seed: int) -> NDArray:
     """(N, 2) places; with fewer than 4 points, where t-SNE has nothing to say, a row of dots."""
     count = len(embeddings)
     if count < 4:
@@ -127,7 +129,8 @@ def _project(embeddings: NDArray, seed: int) -> NDArray:
         return TSNE(perplexity=perplexity, init="random", random_state=seed, n_jobs=1).fit_transform(np.asarray(embeddings, np.float32))
 
 
-def _scatter_sources(axes: Axes, place: NDArray, source: NDArray) -> None:
+def scatter_sources(axes: Axes, place: NDArray, source: NDArray) -> None:
+    """Points of (N,) sources: the most frequent ones named, the others in grey, bona fide speech first where there is some."""
     counts = Counter(source[source != "bona fide"])
     named = sorted(counts, key=lambda name: (-counts[name], name))[:NAMED_SOURCES]
     others = ~np.isin(source.astype(str), [*named, "bona fide"])
@@ -136,6 +139,8 @@ def _scatter_sources(axes: Axes, place: NDArray, source: NDArray) -> None:
         axes.scatter(place[others, 0], place[others, 1], s=9, color=PALE, lw=0, label=label)
     for i, name in enumerate(["bona fide", *named]):
         at = place[source == name]
+        if not len(at):
+            continue
         colour, marker = CYCLE[i % len(CYCLE)], MARKERS[i // len(CYCLE)]
         axes.scatter(at[:, 0], at[:, 1], s=11, color=colour, marker=marker, alpha=0.8, lw=0, label=f"{name[:28]} ({len(at)})")
 
@@ -143,7 +148,7 @@ def _scatter_sources(axes: Axes, place: NDArray, source: NDArray) -> None:
 @mpl.rc_context(STYLE)
 def draw_training(path: Path, history: pd.DataFrame) -> None:
     """Losses (columns named *loss*) and error rates (*eer*) by epoch; the best dev EER is marked."""
-    figure, (left, right) = _panels(2, 9, 3.4)
+    figure, (left, right) = panels(2, 9, 3.4)
     for axes, word, title, scale in ((left, "loss", "Loss", 1), (right, "eer", "EER, %", 100)):
         names = [str(name) for name in history.columns if word in str(name)]
         for i, name in enumerate(names):
@@ -155,7 +160,7 @@ def draw_training(path: Path, history: pd.DataFrame) -> None:
             axes.legend()
     if "dev/eer" in history:
         _mark_best(right, history["epoch"].to_numpy(np.float64), 100 * history["dev/eer"].to_numpy(np.float64))
-    _save(figure, path)
+    save(figure, path)
 
 
 def _mark_best(axes: Axes, epochs: NDArray, rates: NDArray) -> None:
@@ -171,7 +176,7 @@ def draw_source_bars(path: Path, table: pd.DataFrame, name: str) -> None:
     known = table.dropna(subset="eer").sort_values(["eer", "value"], ascending=[False, True], kind="stable")
     rows = known.head(MOST_BARS)
     labels = [f"{value} ({count:,})" for value, count in zip(rows["value"], rows["spoof"], strict=True)]
-    figure, (axes,) = _panels(1, 6.6, 1.6 + 0.24 * len(rows))
+    figure, (axes,) = panels(1, 6.6, 1.6 + 0.24 * len(rows))
     places, rates = np.arange(len(rows)), 100 * rows["eer"].to_numpy(np.float64)
     axes.barh(places, rates, color=BLUE, height=0.7)
     axes.set_yticks(places, labels, fontsize=8)
@@ -183,7 +188,7 @@ def draw_source_bars(path: Path, table: pd.DataFrame, name: str) -> None:
     axes.set_xlim(left=0)
     axes.set(xlabel="EER against all bona fide, %", title=f"Sources (spoofs): {name}")
     _say_what_is_hidden(figure, len(known) - len(rows), int(np.isnan(table["eer"].to_numpy(np.float64)).sum()))
-    _save(figure, path)
+    save(figure, path)
 
 
 def _say_what_is_hidden(figure: Figure, easy: int, few: int) -> None:

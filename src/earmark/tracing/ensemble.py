@@ -3,7 +3,6 @@
 Shapes: N utterances, S known sources, E embedding of a member. Orientation: a higher `ood_score` is more likely an unseen source.
 """
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
@@ -20,26 +18,32 @@ from scipy.special import logsumexp, softmax
 from sklearn.linear_model import LogisticRegression
 
 from earmark import InputError, checkpoint
-from earmark.files import read_metadata, read_table, write_table
 from earmark.metrics.detection import DetectionCurve, eer_point
 from earmark.metrics.tracing import auroc
-from earmark.unseen import SCORES, Bank, unit
+from earmark.tracing.trials import UNSEEN, Labels
+from earmark.tracing.unseen import SCORES, Bank, unit
 
 log = logging.getLogger(__name__)
 Matrix = NDArray[np.float64]
-Labels = NDArray[np.int64]  # numbers of known sources; −1 = unseen
-UNSEEN = -1
+Rows = NDArray[np.int64] | NDArray[np.bool_]
+FILE = "ensemble.safetensors"
+FUSION = "score-embedding fusion"  # name of the whole ensemble among the systems of the ablation
 ORIENTATION = "ood_score: higher = more likely unseen"
 BANK = tuple(one.name for one in fields(Bank))
+FEW = 5  # clips that a source is enrolled from at least
 GRID = 4  # shares of embeddings are tried in steps of a quarter
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a member says of N utterances: logits (N, S), and embeddings (N, E) unless it has none."""
+    """What a member says of N utterances: logits (N, S) and embeddings (N, E)."""
 
     logits: Matrix
-    embeddings: Matrix | None
+    embeddings: Matrix
+
+    def take(self, rows: Rows) -> "Output":
+        """Those rows."""
+        return Output(self.logits[rows], self.embeddings[rows])
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Answer:
     embeddings: Matrix  # (N, E_F) fused, of length 1
     ood_score: Matrix  # (N,)
     posterior: Matrix  # (N, S + 1): known sources, then unseen
-    sets: NDArray[np.bool_]  # (N, S) conformal set of sources; empty where the answer is unseen
+    sets: NDArray[np.bool_]  # (N, S) conformal set of sources; empty: none of them, so unseen
 
 
 @dataclass(frozen=True)
@@ -60,21 +64,20 @@ class Ensemble:
     sources: tuple[str, ...]
     temperatures: dict[str, float]
     weights: dict[str, float]  # w of the logits, summing to 1
-    shares: dict[str, float]  # v of the embeddings, summing to 1; 0 for members without
+    shares: dict[str, float]  # v of the embeddings, summing to 1
     score: str  # unseen-source score, a key of SCORES
     bank: Bank
-    threshold: float  # unseen above it
+    threshold: float  # of ood_score: unseen above it
     unseen_slope: tuple[float, float]  # log-odds of unseen = first · ood_score + second
-    conformal: float  # a source is in the set when its posterior among known ones is at least this
+    conformal: float  # a source is in the set when its posterior is at least this
+    radius: float  # cosine to a prototype of few clips of its source that `coverage` of dev's seen utterances reach
 
     def answer(self, outputs: Mapping[str, Output]) -> Answer:
         """Fuse the members' outputs. Errors: InputError when members are missing or their class lists differ."""
         logits, embeddings = fuse_logits(outputs, self.temperatures, self.weights), fuse_embeddings(outputs, self.shares)
         ood = SCORES[self.score](self.bank, logits, embeddings)
-        known = softmax(logits, axis=1)
-        unseen = 1 / (1 + np.exp(-np.clip(self.unseen_slope[0] * ood + self.unseen_slope[1], -500, 500)))
-        sets = (known >= self.conformal) & (ood <= self.threshold)[:, None]
-        return Answer(logits, embeddings, ood, np.column_stack([known * (1 - unseen)[:, None], unseen]), sets)
+        joint = posterior(logits, ood, self.unseen_slope)
+        return Answer(logits, embeddings, ood, joint, joint[:, :-1] >= self.conformal)
 
     @classmethod
     def fit(
@@ -90,7 +93,7 @@ class Ensemble:
         if not known.any():
             raise InputError("dev has no utterance of a known source: the ensemble cannot be fitted; give dev some")
         labels = dev_labels[known]
-        seen = {name: _rows(output, known) for name, output in dev.items()}
+        seen = {name: output.take(known) for name, output in dev.items()}
         temperatures = {name: temperature(output.logits, labels) for name, output in seen.items()}
         weights = fit_weights(seen, temperatures, labels)
         train_logits, dev_logits = fuse_logits(train, temperatures, weights), fuse_logits(dev, temperatures, weights)
@@ -106,66 +109,12 @@ class Ensemble:
         assert best is not None
         _, shares, score, bank, ood = best
         threshold, slope = _reject(ood, known, fallback)
-        posterior = softmax(dev_logits[known], axis=1)
-        return cls(sources, temperatures, weights, shares, score, bank, threshold, slope, conformal_level(posterior, labels, coverage))
+        level = conformal_level(posterior(dev_logits[known], ood[known], slope), labels, coverage)
+        radius = few_shot_radius(fuse_embeddings(train, shares), train_labels, fuse_embeddings(seen, shares), labels, coverage)
+        return cls(sources, temperatures, weights, shares, score, bank, threshold, slope, level, radius)
 
 
 PLAIN = tuple(one.name for one in fields(Ensemble) if one.name != "bank")
-
-
-def fit_ensemble(
-    coverage: float, fallback: float, members: tuple[str, ...], protocol: Path, embeddings: Path, output: Path
-) -> dict[str, float]:
-    """Fit on train and dev, answer dev and eval: ensemble.safetensors and answers.parquet in `output`.
-
-    Errors: InputError when a member has no table, or members have other class lists.
-    """
-    ids, outputs, sources = read_members(embeddings, members)
-    table = read_table(protocol).set_index("utterance_id").loc[ids]
-    labels = pd.Index(sources).get_indexer(pd.Index(table["source"])).astype(np.int64)
-    split = table["split"].to_numpy()
-    parts = {name: {member: _rows(found, split == name) for member, found in outputs.items()} for name in ("train", "dev")}
-    ensemble = Ensemble.fit(sources, parts["train"], labels[split == "train"], parts["dev"], labels[split == "dev"], coverage, fallback)
-    save(output / "ensemble.safetensors", ensemble)
-    asked = split != "train"
-    answer = ensemble.answer({member: _rows(found, asked) for member, found in outputs.items()})
-    write_table(output / "answers.parquet", tabulate(np.array(ids)[asked].tolist(), answer, ensemble), orientation=ORIENTATION)
-    return {f"weight/{name}": value for name, value in ensemble.weights.items()} | {"threshold": ensemble.threshold}
-
-
-def tabulate(ids: list[str], answer: Answer, ensemble: Ensemble) -> pd.DataFrame:
-    """A row an utterance: utterance_id, source (of the known ones), ood_score, unseen, posterior, set, embedding."""
-    names = np.array(ensemble.sources)
-    return pd.DataFrame(
-        {
-            "utterance_id": ids,
-            "source": names[answer.logits.argmax(1)],
-            "ood_score": answer.ood_score,
-            "unseen": answer.ood_score > ensemble.threshold,
-            "posterior": list(answer.posterior),
-            "set": [names[row].tolist() for row in answer.sets],
-            "embedding": list(answer.embeddings.astype(np.float32)),
-        }
-    )
-
-
-def read_members(folder: Path, members: tuple[str, ...]) -> tuple[list[str], dict[str, Output], tuple[str, ...]]:
-    """Utterance ids, outputs by member and the sources. Errors: InputError when members differ in sources or utterances."""
-    tables = {name: read_table(folder / f"{name}.parquet") for name in members}
-    lists = {name: tuple(json.loads(read_metadata(folder / f"{name}.parquet")["sources"])) for name in members}
-    first = members[0]
-    for name in members[1:]:
-        if lists[name] != lists[first]:
-            differing = ", ".join(sorted({*lists[name]} ^ {*lists[first]})) or "their order"
-            raise InputError(f"members {first} and {name} differ in sources ({differing}): train both on one protocol")
-        if set(tables[name]["utterance_id"]) != set(tables[first]["utterance_id"]):
-            raise InputError(f"members {first} and {name} have embedded other utterances: run embed_utterances again")
-    ids = tables[first]["utterance_id"].tolist()
-    outputs = {}
-    for name, table in tables.items():
-        rows = table.set_index("utterance_id").loc[ids]
-        outputs[name] = Output(np.stack(rows["logits"].to_list()), np.stack(rows["embedding"].to_list()) if "embedding" in rows else None)
-    return ids, outputs, lists[first]
 
 
 def save(path: Path, ensemble: Ensemble) -> None:
@@ -197,8 +146,6 @@ def fuse_logits(outputs: Mapping[str, Output], temperatures: Mapping[str, float]
 def fuse_embeddings(outputs: Mapping[str, Output], shares: Mapping[str, float]) -> Matrix:
     """e_F = concat_k(√v_k · e_k / ‖e_k‖): (N, ΣE), of length 1; a zero embedding leaves its part zero."""
     parts = [np.sqrt(share) * unit(np.asarray(outputs[name].embeddings, np.float64)) for name, share in shares.items() if share > 0]
-    if not parts:
-        raise InputError("no member of the ensemble has embeddings: add one besides lfcc_gmm")
     return np.concatenate(parts, axis=1)
 
 
@@ -235,6 +182,12 @@ def cross_entropy(logits: Matrix, labels: Labels) -> float:
     return float(np.mean(logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]))
 
 
+def posterior(logits: Matrix, ood_score: Matrix, slope: tuple[float, float]) -> Matrix:
+    """(N, S), (N,) → (N, S + 1): softmax over known sources times what unseen leaves them, then unseen."""
+    unseen = 1 / (1 + np.exp(-np.clip(slope[0] * ood_score + slope[1], -500, 500)))
+    return np.column_stack([softmax(logits, axis=1) * (1 - unseen)[:, None], unseen])
+
+
 def conformal_level(posterior: Matrix, labels: Labels, coverage: float) -> float:
     """Least posterior that puts a source into the set, so that at least `coverage` of exchangeable trials have their source in it.
 
@@ -244,6 +197,20 @@ def conformal_level(posterior: Matrix, labels: Labels, coverage: float) -> float
     own = np.sort(posterior[np.arange(len(labels)), labels])[::-1]
     rank = int(np.ceil((len(own) + 1) * coverage))
     return float(own[rank - 1]) if rank <= len(own) else 0.0
+
+
+def few_shot_radius(units: Matrix, units_labels: Labels, own: Matrix, labels: Labels, coverage: float) -> float:
+    """Cosine to a prototype that `coverage` of pairs of an utterance (N, E) and a prototype of its source reach.
+
+    A prototype is the mean of FEW training utterances: as noisy as one that is enrolled.
+    """
+    cosines = []
+    for source in np.unique(labels):
+        bank = units[units_labels == source]
+        count = max(len(bank) // FEW, 1)
+        prototypes = unit(np.stack([bank[first::count].mean(0) for first in range(count)]))
+        cosines.append((own[labels == source] @ prototypes.T).ravel())
+    return float(np.quantile(np.concatenate(cosines), 1 - coverage))
 
 
 def _reject(ood: Matrix, known: NDArray[np.bool_], fallback: float) -> tuple[float, tuple[float, float]]:
@@ -263,17 +230,11 @@ def _reject(ood: Matrix, known: NDArray[np.bool_], fallback: float) -> tuple[flo
 
 
 def _shares(outputs: Mapping[str, Output], choose: bool) -> Iterator[dict[str, float]]:
-    """Shares v of the members with embeddings: equal ones first, then all in steps of 1/GRID."""
-    names = [name for name, output in outputs.items() if output.embeddings is not None]
-    absent = {name: 0.0 for name in outputs if name not in names}
-    yield {name: 1 / len(names) for name in names} | absent
-    for steps in product(range(GRID + 1), repeat=len(names)) if choose else ():
+    """Shares v of the members: equal ones first, then all in steps of 1/GRID."""
+    yield {name: 1 / len(outputs) for name in outputs}
+    for steps in product(range(GRID + 1), repeat=len(outputs)) if choose else ():
         if sum(steps) == GRID:
-            yield {name: step / GRID for name, step in zip(names, steps, strict=True)} | absent
-
-
-def _rows(output: Output, chosen: NDArray[np.bool_]) -> Output:
-    return Output(output.logits[chosen], None if output.embeddings is None else output.embeddings[chosen])
+            yield {name: step / GRID for name, step in zip(outputs, steps, strict=True)}
 
 
 def _agree(outputs: Mapping[str, Output], names: Mapping[str, float] | list[str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
 from sklearn.covariance import LedoitWolf
@@ -15,14 +16,15 @@ from earmark import InputError
 
 Matrix = NDArray[np.float64]
 BLOCK = 4096  # rows whose distances are held at once
+NEIGHBOURS = 4096  # most training utterances that neighbours are sought among: a sample serves as well (Sun et al., section 4)
 
 
 @dataclass(frozen=True)
 class Bank:
-    """What unseen-source scores know of the training utterances; all in float64."""
+    """What unseen-source scores know of the training utterances; float64 but for `units`."""
 
     direction: Matrix  # (E,) mean of E_i · f̂_i: the whole of what NSD needs
-    units: Matrix  # (M, E) embeddings of length 1, or 0
+    units: NDArray[np.float32]  # (≤ NEIGHBOURS, E) embeddings of length 1, or 0, of utterances spread evenly over the sources' own
     means: Matrix  # (S, E) mean embedding of each source
     precision: Matrix  # (E, E) inverse of the covariance within sources
 
@@ -39,7 +41,8 @@ class Bank:
         floor = max(float(np.trace(covariance)) / len(covariance), 1e-12) * 1e-6
         precision = np.linalg.inv(covariance + floor * np.eye(len(covariance)))
         units = unit(embeddings)
-        return cls(logsumexp(logits, axis=1) @ units / len(units), units, means, precision)
+        kept = np.argsort(labels, kind="stable")[np.linspace(0, len(labels) - 1, min(len(labels), NEIGHBOURS)).astype(np.int64)]
+        return cls(logsumexp(logits, axis=1) @ units / len(units), units[kept].astype(np.float32), means, precision)
 
 
 def nsd(bank: Bank, logits: Matrix, embeddings: Matrix) -> Matrix:
@@ -61,10 +64,11 @@ def max_softmax(bank: Bank, logits: Matrix, embeddings: Matrix) -> Matrix:
 
 
 def nearest(bank: Bank, logits: Matrix, embeddings: Matrix, neighbours: int = 5) -> Matrix:
-    """Distance to the k-th nearest training embedding, all of length 1 (Sun et al., ICML 2022); (N,)."""
-    own, k = unit(_finite(embeddings, "embeddings")), min(neighbours, len(bank.units))
-    cosines = [np.partition(part @ bank.units.T, -k, axis=1)[:, -k] for part in _blocks(own)]
-    return np.sqrt(np.clip(2 - 2 * np.concatenate(cosines), 0, None))
+    """Distance to the k-th nearest training embedding, all of length 1 (Sun et al., ICML 2022), in float32; (N,)."""
+    own, theirs = torch.from_numpy(unit(_finite(embeddings, "embeddings"))).float(), torch.from_numpy(bank.units).T
+    k = min(neighbours, len(bank.units))
+    cosines = torch.cat([(part @ theirs).topk(k, sorted=False).values.amin(1) for part in own.split(BLOCK)])
+    return np.sqrt(np.clip(2 - 2 * cosines.double().numpy(), 0, None))
 
 
 def mahalanobis(bank: Bank, logits: Matrix, embeddings: Matrix) -> Matrix:
@@ -83,10 +87,6 @@ def unit(embeddings: Matrix) -> Matrix:
     """Rows brought to length 1; a row of zeros, which has no direction, stays zero."""
     length = np.linalg.norm(embeddings, axis=-1, keepdims=True)
     return np.divide(embeddings, length, out=np.zeros_like(embeddings), where=length > 0)
-
-
-def _blocks(rows: Matrix) -> list[Matrix]:
-    return [rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK)]
 
 
 def _finite(values: Matrix, what: str) -> Matrix:

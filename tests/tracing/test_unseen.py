@@ -4,7 +4,8 @@ from scipy.special import logsumexp
 
 from earmark import InputError
 from earmark.metrics.tracing import auroc
-from earmark.unseen import SCORES, Bank, mahalanobis, nearest, nsd, unit
+from earmark.tracing import unseen
+from earmark.tracing.unseen import SCORES, Bank, mahalanobis, nearest, nsd, unit
 
 
 def clouds(seed: int, centres: np.ndarray, each: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -42,10 +43,19 @@ def test_nsd_is_the_mean_of_all_pairs(bank):
 
 
 def test_the_nearest_neighbour_is_that_of_a_full_search(bank):
-    own = clouds(3, CENTRES, 5)[1]
-    distances = np.sort(np.linalg.norm(unit(own)[:, None] - bank.units[None], axis=-1), axis=1)
-    np.testing.assert_allclose(nearest(bank, own, own, neighbours=5), distances[:, 4], atol=1e-7)
-    np.testing.assert_allclose(nearest(bank, own, own, neighbours=10_000), distances[:, -1], atol=1e-7)
+    own, everyone = clouds(3, CENTRES, 5)[1], clouds(0, CENTRES)[1]
+    assert len(bank.units) == len(everyone)
+    distances = np.sort(np.linalg.norm(unit(own)[:, None] - unit(everyone)[None], axis=-1), axis=1)
+    np.testing.assert_allclose(nearest(bank, own, own, neighbours=5), distances[:, 4], atol=1e-4)
+    np.testing.assert_allclose(nearest(bank, own, own, neighbours=10_000), distances[:, -1], atol=1e-4)
+
+
+def test_neighbours_are_sought_among_a_sample_of_every_source(monkeypatch):
+    monkeypatch.setattr(unseen, "NEIGHBOURS", 12)
+    logits, embeddings, labels = clouds(0, CENTRES)
+    found = Bank.fit(logits, embeddings, labels)
+    sources = [np.flatnonzero((np.abs(unit(embeddings) - row) < 1e-6).all(1))[0] // 60 for row in found.units]
+    assert sorted(sources) == [0] * 4 + [1] * 4 + [2] * 4
 
 
 def test_mahalanobis_is_the_least_of_the_quadratic_forms(bank):

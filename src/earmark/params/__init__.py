@@ -1,0 +1,82 @@
+"""Every number of a run: frozen sections, unknown keys refused, each default with where it comes from.
+
+Provenance: "paper" said by the paper, "port" seen in an independent implementation or the closest relative, "ours" our own choice.
+"""
+
+from earmark.params.data import (
+    Adapter,
+    AudioParams,
+    CopySynthesisParams,
+    CorpusParams,
+    CqtParams,
+    EvaluationParams,
+    ShardingParams,
+    Split,
+    TrialsParams,
+)
+from earmark.params.detector import (
+    AugmentationParams,
+    EncoderParams,
+    LossParams,
+    ScoringParams,
+    SpectrogramParams,
+    Wav2Vec2Params,
+    WaveSpecParams,
+)
+from earmark.params.run import Params, describe, dump, load, parse
+from earmark.params.section import Section, setting
+from earmark.params.tracer import (
+    AasistParams,
+    BackendParams,
+    ConformerParams,
+    CqtFrontEndParams,
+    DispersionParams,
+    EmphasisParams,
+    EnsembleParams,
+    FrontEndParams,
+    GmmParams,
+    MemberParams,
+    TracerParams,
+    Wav2Vec2FrontEndParams,
+)
+from earmark.params.training import ComputeParams, TrainingParams
+
+__all__ = [
+    "AasistParams",
+    "Adapter",
+    "AudioParams",
+    "AugmentationParams",
+    "BackendParams",
+    "ComputeParams",
+    "ConformerParams",
+    "CopySynthesisParams",
+    "CorpusParams",
+    "CqtFrontEndParams",
+    "CqtParams",
+    "DispersionParams",
+    "EmphasisParams",
+    "EncoderParams",
+    "EnsembleParams",
+    "EvaluationParams",
+    "FrontEndParams",
+    "GmmParams",
+    "LossParams",
+    "MemberParams",
+    "Params",
+    "ScoringParams",
+    "Section",
+    "ShardingParams",
+    "SpectrogramParams",
+    "Split",
+    "TracerParams",
+    "TrainingParams",
+    "TrialsParams",
+    "Wav2Vec2FrontEndParams",
+    "Wav2Vec2Params",
+    "WaveSpecParams",
+    "describe",
+    "dump",
+    "load",
+    "parse",
+    "setting",
+]

@@ -1,0 +1,99 @@
+"""Settings of the detector."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from earmark.params.section import Section, setting
+
+
+class Wav2Vec2Params(Section):
+    """A wav2vec 2.0: pretrained weights, or random ones of the sizes given."""
+
+    pretrained: str | None = setting(None, "paper", "hub id or folder of pretrained weights; null: random weights of the sizes below")
+    revision: str | None = setting(None, "ours", "revision on the hub")
+    hidden: int = setting(64, "ours", "width of a random encoder", ge=16, multiple_of=16)
+    heads: int = setting(4, "ours", "attention heads of a random encoder", ge=1)
+    conv_width: int = setting(32, "ours", "channels of a random encoder's seven convolutions", ge=4)
+
+    @model_validator(mode="after")
+    def _heads_divide(self):
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} must divide by heads {self.heads}")
+        return self
+
+
+class EncoderParams(Wav2Vec2Params):
+    """The detector's waveform encoder."""
+
+    taps: tuple[int, int, int] = setting(
+        (2, 4, 6), "port", "transformer layers read as shallow, medium and deep; above the last none is built"
+    )
+    dropout: float = setting(0.1, "port", "dropout inside the encoder while it is trained", ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _taps_rise(self):
+        if not 0 < self.taps[0] < self.taps[1] < self.taps[2]:
+            raise ValueError(f"taps must rise from at least 1, not {self.taps}")
+        return self
+
+
+class SpectrogramParams(Section):
+    """Spectrogram encoder: light U-Net on the CQT."""
+
+    phase: Literal["angle", "cos_sin", "none"] = setting(
+        "angle", "paper", "phase channel: phase/π, its cosine and sine, or none (ablation)"
+    )
+    widths: tuple[int, int, int] = setting((64, 128, 256), "port", "channels at the three scales")
+    stem_stride: Literal[1, 2, 4] = setting(1, "ours", "stride of the stem over time and frequency")
+    bands: int = setting(1, "ours", "frequency bands kept when the frequency axis is pooled; 1: mean over all", ge=1, le=16)
+
+
+class WaveSpecParams(Section):
+    """Detector network."""
+
+    views: Literal["both", "waveform", "cqt"] = setting("both", "paper", "which views enter; one alone is an ablation")
+    view_dropout: float = setting(0.0, "ours", "share of training clips whose waveform view is hidden from the fusion", ge=0, lt=1)
+    encoder: EncoderParams = EncoderParams()
+    spectrogram: SpectrogramParams = SpectrogramParams()
+    fusion_width: int = setting(128, "ours", "channels D of the fused features", ge=16)
+    reduction: int = setting(16, "port", "channel reduction r inside the fusion's attention", ge=1)
+    head: Literal["1d", "2d"] = setting("1d", "port", "ResNet-18 over time, or over time and channels as an image")
+    head_widths: tuple[int, int, int, int] = setting(
+        (64, 128, 256, 512), "paper", "channels of ResNet-18's stages; the last is the embedding"
+    )
+    dropout: float = setting(0.0, "ours", "dropout of the embedding before the two logits", ge=0, lt=1)
+
+
+class LossParams(Section):
+    """Detector losses."""
+
+    class_weights: tuple[float, float] | Literal["inverse_frequency"] = setting(
+        "inverse_frequency", "port", "cross-entropy weights of (spoof, bona fide); the port's .1, .9 suit ASVspoof2019 LA"
+    )
+    single_center: float = setting(0.5, "port", "λ, weight of the single-center loss", ge=0)
+    margin: float = setting(0.3, "port", "m of the single-center loss; the margin is m·√D", ge=0)
+
+
+class AugmentationParams(Section):
+    """RawBoost (Tak et al., ICASSP 2022) and cheaper disturbances of training audio."""
+
+    rawboost: Literal[0, 1, 2, 3, 4, 5, 6, 7, 8] = setting(0, "port", "algorithm; 0 off, 3 suits DF, 5 suits LA")
+    probability: float = setting(1.0, "ours", "share of training clips that RawBoost disturbs", ge=0, le=1)
+    bands: int = setting(5, "port", "notch filters N_bands", ge=1)
+    frequency_hz: tuple[float, float] = setting((20, 8000), "port", "range of notch centres")
+    bandwidth_hz: tuple[float, float] = setting((100, 1000), "port", "range of notch widths")
+    coefficients: tuple[int, int] = setting((10, 100), "port", "range of filter lengths")
+    gain_db: tuple[float, float] = setting((0, 0), "port", "range of filter gains")
+    bias_db: tuple[float, float] = setting((5, 20), "port", "range by which each higher order of the non-linearity is weaker")
+    orders: int = setting(5, "port", "orders N_f of the non-linearity", ge=1)
+    impulse_percent: float = setting(10, "port", "P, upper share of samples hit by impulsive noise", ge=0, le=100)
+    impulse_gain: float = setting(2, "port", "g_sd of the impulsive noise", ge=0)
+    snr_db: tuple[float, float] = setting((10, 40), "port", "range of the stationary noise's signal-to-noise ratio")
+    spectrogram_bands: int = setting(0, "ours", "widest band of CQT bins blanked in training; 0 off", ge=0)
+
+
+class ScoringParams(Section):
+    """Scoring of whole utterances in windows of clip length."""
+
+    batch_size: int = setting(32, "ours", "windows scored at once", ge=1)
