@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import logsumexp
 
 from earmark.files import read_table
 from earmark.metrics.tracing import auroc
@@ -14,7 +15,7 @@ from earmark.tracing.enrolment import Enrolled
 from earmark.tracing.ensemble import FEW, FILE, FUSION, Output, load
 from earmark.tracing.report import TracingReport, draw, embeddings, read_answers, tracing_report
 from earmark.tracing.trials import numbers
-from earmark.tracing.unseen import Bank, energy, nsd
+from earmark.tracing.unseen import Bank, nsd
 
 DRAWS = 5
 FEWEST_CLIPS = 7  # of a source that is enrolled: 5 and some to ask about
@@ -175,18 +176,18 @@ def directions(workspace: Path) -> str:
     ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {"raw": np.asarray, "rectified": partial(np.maximum, 0.0)}
     rows = []
     for name, output in outputs.items():
-        row = {"member": name}
+        plain = -logsumexp(output.logits[asked], axis=1)
+        row = {"member": name, "energy AUROC": f"{auroc(plain[known], plain[~known]):.3f}"}
         for way, change in ways.items():
             own, heard = (Output(output.logits[part], change(output.embeddings[part])) for part in (train, asked))
             bank = Bank.fit(own.logits, own.embeddings, labels[train])
-            length = np.linalg.norm(bank.direction) / np.abs(energy(bank, own.logits, own.embeddings)).mean()
+            length = np.linalg.norm(bank.direction) / np.abs(logsumexp(own.logits, axis=1)).mean()
             scores = nsd(bank, heard.logits, heard.embeddings)
             row |= {
                 f"length of the mean direction, {way}": f"{length:.2f}",
                 f"NSD AUROC, {way}": f"{auroc(scores[known], scores[~known]):.3f}",
             }
-            plain = energy(bank, heard.logits, heard.embeddings)
-        rows.append(row | {"energy AUROC": f"{auroc(plain[known], plain[~known]):.3f}"})
+        rows.append(row)
     return "NSD on raw and on rectified embeddings, one seed.\n\n" + markdown(rows)
 
 

@@ -7,11 +7,12 @@ from timing import show
 
 import features
 import metrics
+import tracing
 
 
 def main() -> None:
     console, rows = Console(), []
-    for module in (metrics, features, scoring, gpu):
+    for module in (metrics, features, scoring, tracing, gpu):
         with console.status(module.__name__):
             rows += module.rows()
     with console.status("memory"):

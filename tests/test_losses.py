@@ -2,6 +2,8 @@ import math
 
 import pytest
 import torch
+from pytorch_metric_learning.distances import DotProductSimilarity
+from pytorch_metric_learning.losses import NPairsLoss
 
 from earmark.losses import DetectorLoss, OneClassSoftmax, SingleCenterLoss, mix, mixed_cross_entropy, n_pair
 from earmark.params import LossParams
@@ -103,6 +105,15 @@ def test_n_pair_is_its_sum_and_its_gradient_is_right():
     anchors, positives = (torch.randn(5, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert n_pair(anchors, positives, 0.0).item() == pytest.approx(n_pair_by_sum(anchors, positives).item(), rel=1e-12)
     assert torch.autograd.gradcheck(lambda a, p: n_pair(a, p, 0.1), (anchors, positives))
+
+
+def test_n_pair_equals_pytorch_metric_learning_s_on_the_same_pairs():
+    torch.manual_seed(0)
+    anchors, positives = torch.randn(6, 8), torch.randn(6, 8)
+    places, nobody = torch.arange(6), torch.empty(0, dtype=torch.long)
+    distance = DotProductSimilarity(normalize_embeddings=False)
+    theirs = NPairsLoss(distance=distance)(torch.cat((anchors, positives)), places.repeat(2), (places, places + 6, nobody, nobody))
+    assert n_pair(anchors, positives, 0.0).item() == pytest.approx(theirs.item(), rel=1e-6)
 
 
 def test_scaled_n_pair_is_that_of_embeddings_of_one_length():

@@ -202,10 +202,11 @@ def evaluate_tables(
     """Write metrics.json, tables and curves as CSV, and figures/*.png into the folder `out`; return the flat metrics.
 
     `embeddings` are ids and (N, E) vectors, `history` has one row an epoch, `tracing` is what the ensemble answered.
-    `out` is replaced as a whole.
+    A corpus of traced spoofs alone, such as MLAAD, has no detection figures. `out` is replaced as a whole.
     """
-    report = detection_report(scores, protocol, asv, settings)
     traced = tracing_report(tracing, headline(protocol)) if tracing else TracingReport({}, {}, {})
+    detected = _leave_spoofs_alone(protocol, traced)
+    report = detection_report(scores, detected, asv, settings) if len(detected) else DetectionReport({}, {}, [], protocol.iloc[:0])
     metrics = report.metrics | traced.metrics
     with complete(out) as aside:
         (aside / "figures").mkdir(parents=True)
@@ -219,10 +220,20 @@ def evaluate_tables(
     return metrics
 
 
+def _leave_spoofs_alone(protocol: pd.DataFrame, traced: TracingReport) -> pd.DataFrame:
+    """The protocol without corpora that have no bona fide trial and are reported on as traced; that is said."""
+    trials = headline(protocol)
+    alone = sorted(set(traced.trials) - set(trials["corpus"][trials["key"] == "bonafide"]))
+    if alone:
+        LOG.warning("%s: no bona fide trial, so only tracing is reported on", ", ".join(alone))
+    return protocol.take(np.flatnonzero(~protocol["corpus"].isin(alone)))
+
+
 def _draw(out: Path, report: DetectionReport, embeddings: Embeddings | None, history: pd.DataFrame | None, settings: Settings) -> None:
     curves = {corpus: DetectionCurve.of(*_split(part)) for corpus, part in _parts(report.trials, "corpus")}
     figures.write_plots_data(out, curves, history)
-    figures.draw_det(out / "figures/det.png", curves)
+    if curves:
+        figures.draw_det(out / "figures/det.png", curves)
     for corpus, part in _parts(report.trials, "corpus"):
         figures.draw_score_histogram(out / f"figures/scores_{corpus}.png", *_split(part), detection.eer_point(curves[corpus])[1], corpus)
         table = report.tables.get("per_source", pd.DataFrame(columns=["corpus"]))

@@ -101,6 +101,17 @@ def test_members_of_other_params_or_other_sources_are_refused(embedded, tiny, ch
         stages.run("embed_utterances", tiny, embedded)
 
 
+def test_a_corpus_of_spoofs_alone_is_traced_and_nothing_else_is_said_of_it(embedded, tiny, caplog):
+    path = embedded / ARTIFACTS["protocol"]
+    table = read_table(path)
+    write_table(path, table[(table["split"] != "eval") | (table["key"] == "spoof")])
+    metrics = stages.run("evaluate", tiny, embedded)
+    assert "tiny: no bona fide trial, so only tracing is reported on" in caplog.text
+    assert metrics
+    assert all(name.startswith("tiny/tracing/") for name in metrics)
+    assert (embedded / ARTIFACTS["evaluation"] / "det.csv").read_text() == "corpus,false_alarm,miss\n"
+
+
 def test_parts_of_several_runs_are_refused(embedded, tiny):
     part = next((embedded / EMBEDDINGS).glob("*.parquet"))
     write_table(part, read_table(part), members="others", sources=json.dumps(["engine0", "engine1"]))

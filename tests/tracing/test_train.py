@@ -75,6 +75,19 @@ def test_copies_are_sources_where_that_is_asked_for(traced, change):
     assert checkpoint.load(traced / MEMBERS / "conformer.safetensors")[1]["sources"] == ["codec_mp3", "engine0", "engine1"]
 
 
+def test_other_corpora_bring_bona_fide_speech_and_no_sources(traced, change):
+    def two_corpora(table):
+        table.loc[table["source"] == "codec_mp3", ["made", "corpus"]] = [False, "other"]
+        table.loc[(table["key"] == "bonafide"), "corpus"] = "other"
+        return table
+
+    edit(traced, two_corpora)
+    stages.run("train_tracer", change(tracer=CONFORMER_ALONE | {"corpora": ["tiny"]}), traced)
+    assert checkpoint.load(traced / MEMBERS / "conformer.safetensors")[1]["sources"] == ["engine0", "engine1"]
+    with pytest.raises(InputError, match=r"tracer\.corpora: there is no corpus mlaad; there are other, tiny"):
+        stages.run("train_tracer", change(tracer={"corpora": ["mlaad"]}), traced)
+
+
 @pytest.mark.parametrize(
     ("keep", "message"),
     [

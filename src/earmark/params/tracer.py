@@ -114,6 +114,9 @@ class TracerParams(Section):
         "systems of the ensemble (lfcc_gmm: ours); one entry adds one, an entry that is null is left out, none at all: no tracing",
     )
     embedding_batch: int = setting(32, "ours", "windows embedded at once", ge=1)
+    corpora: tuple[str, ...] | None = setting(
+        None, "ours", "names of the corpora whose sources are traced; null: all. Bona fide speech for Real Emphasis comes from every corpus"
+    )
     made_sources: bool = setting(False, "ours", "copies count as sources: for the demo, which has no others")
     emphasis: EmphasisParams = EmphasisParams()
     dispersion: DispersionParams = DispersionParams()

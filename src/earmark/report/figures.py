@@ -199,7 +199,7 @@ def _say_what_is_hidden(figure: Figure, easy: int, few: int) -> None:
 
 def write_plots_data(folder: Path, curves: Mapping[str, DetectionCurve], history: pd.DataFrame | None = None) -> None:
     """Write det.csv (corpus, false_alarm, miss; at most 500 points a curve) and training.csv for DVC's plots."""
-    parts = []
+    parts = [pd.DataFrame(columns=["corpus", "false_alarm", "miss"])]
     for name, curve in curves.items():
         rows = _thin(curve)
         parts.append(pd.DataFrame({"corpus": name, "false_alarm": curve.false_alarm[rows], "miss": curve.miss[rows]}))

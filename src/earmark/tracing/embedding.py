@@ -68,7 +68,7 @@ def embed_splits(setup: Setup, protocol: Path, members: Path, output: Path, shar
     Worker i of n takes every n-th part; parts made by these very members are not made again.
     Errors: InputError when a member was trained with other params, or members differ in sources.
     """
-    rows = setup.stored.select(Trials(read_table(protocol), setup.tracer.made_sources).spoofs(*SPLITS))
+    rows = setup.stored.select(Trials(read_table(protocol), setup.tracer).spoofs(*SPLITS))
     loaded, metas = load_members(setup, members)
     marks = {"members": digest(members, tuple(loaded)), "sources": json.dumps(agreed_sources(metas))}
 

@@ -118,7 +118,7 @@ def train(seed: int, setup: Setup, protocol: Path, output: Path) -> dict[str, fl
     Members that lie there already, of the same data and settings, are kept: another member costs its own training alone.
     Errors: InputError when train has fewer than two sources, dev none of them, or Real Emphasis no bona fide speech.
     """
-    trials = Trials(setup.stored.select(read_table(protocol)), setup.tracer.made_sources)
+    trials = Trials(setup.stored.select(read_table(protocol)), setup.tracer)
     shared, metrics = setup.tracer.model_copy(update={"members": {}}), {}
     for name, member in setup.tracer.members.items():
         rows = trials.with_bonafide("train"), trials.with_bonafide("dev")

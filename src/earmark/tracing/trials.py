@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from earmark import InputError
+from earmark.params import TracerParams
 
 Labels = NDArray[np.int64]
 UNSEEN = -1  # label of an utterance whose source is none of the known ones
@@ -38,15 +39,23 @@ class Rows:
 
 @dataclass(frozen=True)
 class Trials:
-    """The protocol as the tracer sees it; with `made`, copies count as sources."""
+    """The protocol as the tracer sees it. Errors: InputError when a corpus that should be traced is not in the table."""
 
     table: pd.DataFrame
-    made: bool
+    params: TracerParams
+
+    def __post_init__(self):
+        """See the class."""
+        if absent := sorted(set(self.params.corpora or ()) - set(self.table["corpus"])):
+            raise InputError(
+                f"tracer.corpora: there is no corpus {', '.join(absent)}; there are {', '.join(sorted(set(self.table['corpus'])))}"
+            )
 
     def spoofs(self, *splits: str) -> pd.DataFrame:
-        """Spoofs that tracing is about: those with a source, copies among them only where they count."""
+        """Spoofs that tracing is about: those with a source of traced corpora, copies among them only where they count."""
         rows = self.table[self.table["split"].isin(splits) & (self.table["key"] == "spoof") & self.table["source"].notna()]
-        return rows if self.made else rows[~rows["made"].astype(bool)]
+        rows = rows if self.params.corpora is None else rows[rows["corpus"].isin(self.params.corpora)]
+        return rows if self.params.made_sources else rows[~rows["made"].astype(bool)]
 
     def with_bonafide(self, split: str) -> pd.DataFrame:
         """Those spoofs and the bona fide speech of any corpus."""
