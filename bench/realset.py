@@ -5,6 +5,7 @@ The corpus is only linked, never copied. Runs share a DVC cache, so what they ha
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -93,7 +94,7 @@ def tracer(chosen: argparse.Namespace) -> str:
 
 def prepare(output: Path, name: str, corpus: Path, sets: tuple[str, ...]) -> Path:
     """A workspace of its own for a run: params, the pipeline, and links to code and corpus."""
-    folder = output / name.replace(",", "").replace(" ", "-").lower()
+    folder = output / re.sub(r"[^a-z0-9]+", "-", name.lower())
     folder.mkdir(parents=True, exist_ok=True)
     for link, target in (("data", corpus), ("src", ROOT / "src")):
         if not (folder / link).is_symlink():

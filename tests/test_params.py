@@ -59,6 +59,16 @@ def test_overlays_and_assignments_are_laid_over_the_file_in_order(tmp_path):
     assert found.wavespec.spectrogram.widths == (4, 5, 6)
 
 
+def test_an_empty_section_or_one_of_another_kind_replaces_and_a_null_member_is_left_out(tmp_path):
+    (tmp_path / "base.yaml").write_text(params.dump(params.Params()))
+    wanted = ["front_end={kind: wav2vec2, layer: 3}", "tracer.members.refd=null", "tracer.members.conformer.layers=2"]
+    found = params.load(tmp_path / "base.yaml", assignments=wanted)
+    assert (found.front_end.kind, found.front_end.layer) == ("wav2vec2", 3)
+    assert set(found.tracer.members) == {"conformer", "lfcc_gmm"}
+    assert found.tracer.members["conformer"].layers == 2
+    assert params.load(tmp_path / "base.yaml", assignments=["tracer.members={}"]).tracer.members == {}
+
+
 @pytest.mark.parametrize("text", ["training: [", "- 1", ""])
 def test_a_file_that_holds_no_settings_is_refused_by_name(tmp_path, text):
     path = tmp_path / "own.yaml"
@@ -94,7 +104,8 @@ def test_every_setting_says_what_it_is_and_where_it_comes_from():
     rows = list(params.describe(params.Params()))
     assert len({key for key, *_ in rows}) == len(rows) > 60
     assert all(provenance in ("paper", "port", "ours") and description for _, _, provenance, description in rows)
-    assert ("training.lr", 1e-4, "ours") in [row[:3] for row in rows]
+    found = {row[:3] for row in rows if isinstance(row[1], float | str)}
+    assert {("training.lr", 1e-4, "ours"), ("tracer.members.conformer.kind", "conformer", "paper")} <= found
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)

@@ -11,7 +11,7 @@ from earmark import InputError, params, stages
 
 app = typer.Typer(
     name="earmark",
-    help="Tells whether a recording of speech is bona fide or spoofed. Stages read params.yaml, write to artifacts/; `dvc repro` runs all.",
+    help="Tells whether speech is bona fide or spoofed, and which system made it. Stages read params.yaml; `dvc repro` runs them all.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -57,10 +57,11 @@ def show_params(
             aside.write_text(params.dump(settings))
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("key", "value", "from", "description")
-    for key, value, provenance, description in params.describe(settings):
+    rows = list(params.describe(settings))
+    table = Table(Column("key", min_width=max(len(key) for key, *_ in rows)), "value", "from", "description")
+    for key, value, provenance, description in rows:
         table.add_row(key, str(value), provenance, description)
     Console().print(table)
 

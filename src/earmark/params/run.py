@@ -69,13 +69,19 @@ def describe(section: Section, prefix: str = "") -> Iterator[tuple[str, Any, str
         value = getattr(section, name)
         if isinstance(value, Section):
             yield from describe(value, f"{prefix}{name}.")
-        elif isinstance(value, tuple) and value and isinstance(value[0], Section):
-            for index, item in enumerate(value):
-                yield from describe(item, f"{prefix}{name}.{index}.")
+        elif inner := _sections(value):
+            for key, item in inner:
+                yield from describe(item, f"{prefix}{name}.{key}.")
         else:
             extra = field.json_schema_extra
             provenance = str(extra["provenance"]) if isinstance(extra, dict) else ""
             yield f"{prefix}{name}", value, provenance, field.description or ""
+
+
+def _sections(value: Any) -> list[tuple[int | str, Section]]:
+    """Sections in a list or dict of them; empty for any other value."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, tuple) else ()
+    return [(key, item) for key, item in pairs if isinstance(item, Section)]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
