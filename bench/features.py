@@ -1,7 +1,6 @@
 """Throughput of precompute and of training's two ways to a CQT, against named peers on the same files. Run: python bench/features.py."""
 
 import multiprocessing
-import resource
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -54,7 +53,9 @@ def memory() -> str:
 
 def peak_gb(protocol: pd.DataFrame, output: Path) -> float:
     precompute(protocol, AudioParams(), CqtParams(), ShardingParams(), output, threads=2)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    # not ru_maxrss, which begins with what the parent held when it started this process
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1e6
 
 
 def make_recordings(place: Path) -> list[Path]:

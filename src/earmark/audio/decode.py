@@ -55,7 +55,7 @@ def probe(path: Path | str) -> tuple[float, str]:
 def normalise_level(waveform: np.ndarray, level_dbfs: float) -> np.ndarray:
     """Scale (T,) to an RMS of `level_dbfs`: level alone tells bona fide from spoof in real corpora, so it is taken away."""
     rms = np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))
-    return (waveform * (10 ** (level_dbfs / 20) / rms)).astype(np.float32)
+    return waveform * np.float32(10 ** (level_dbfs / 20) / rms)
 
 
 def tile(waveform: np.ndarray, samples: int) -> np.ndarray:
@@ -65,7 +65,8 @@ def tile(waveform: np.ndarray, samples: int) -> np.ndarray:
 
 def _read_libsndfile(path: Path) -> tuple[np.ndarray, int]:
     with sf.SoundFile(path) as file:
-        blocks = [block.mean(axis=1) for block in file.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True)]
+        parts = file.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True)
+        blocks = [block[:, 0].copy() if file.channels == 1 else block.mean(axis=1) for block in parts]
         mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
         if len(mono) < file.frames:
             raise InputError(f"{path}: truncated: {len(mono)} of {file.frames} frames can be read; fetch the file again")

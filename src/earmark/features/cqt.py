@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from earmark.params import CqtParams
 
+FRAMED = 1024  # longest kernel, in samples, whose frames are copied out
+
 
 class Kernel(NamedTuple):
     """Filters of one octave, (W, 2N) cosine and sine parts, laid around sample 0 from `start` on, at a rate halved `halvings` times."""
@@ -113,13 +115,13 @@ def _halve(signal: Tensor, toeplitz: Tensor) -> Tensor:
 def _filter(signal: Tensor, weight: Tensor, start: int, hop: int, frames: int) -> Tensor:
     """(B, T) → (B, F, 2N): output f is the product of the weights with the samples from f·hop + start on.
 
-    A kernel many hops long would be copied once a frame by framing it, so it is cut in pieces of one hop: the blocks of the signal
-    meet all pieces in one product, and piece p of frame f is what block f + p gave.
+    Framing copies the signal once for every hop of the kernel. A long kernel is therefore cut in pieces of one hop: the blocks of the
+    signal meet all pieces in one product, and piece p of frame f is what block f + p gave.
     """
     pieces = math.ceil(len(weight) / hop)
     right = (frames - 1 + pieces) * hop + start - signal.shape[-1]
     padded = nn.functional.pad(signal, (-start, right))  # a negative pad crops
-    if pieces <= 2:
+    if len(weight) <= FRAMED:
         return padded.unfold(-1, len(weight), hop)[:, :frames] @ weight
     blocks = padded.unflatten(-1, (-1, hop))
     stacked = nn.functional.pad(weight, (0, 0, 0, pieces * hop - len(weight))).unflatten(0, (pieces, hop))

@@ -180,7 +180,7 @@ def _transform(path: str, audio: AudioParams, transform: Cqt) -> tuple[np.ndarra
         return str(error)
     waveform = normalise_level(tile(waveform, audio.clip_samples), audio.level_dbfs)
     scale = np.float32(np.abs(waveform).max() / INT16)
-    quantised = np.round(waveform / scale).astype(np.int16)
+    quantised = np.rint(waveform * (1 / scale)).astype(np.int16)
     # the CQT is that of the stored waveform, so that what training computes from it is what lies here
     stored = torch.from_numpy(quantised.astype(np.float32) * scale)
     frames = transform(stored[None])[0].permute(2, 0, 1).half().contiguous()  # safetensors writes memory as it lies
