@@ -11,8 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from earmark.audio.decode import read
+from earmark.features.lfcc import lfcc
 from earmark.features.shards import Features
-from earmark.tracing.gmm import lfcc
 
 FRAMES = 120_000  # frames each mixture is fitted on, drawn at random
 

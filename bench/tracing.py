@@ -32,7 +32,7 @@ from earmark.params import (
     TrainingParams,
     Wav2Vec2FrontEndParams,
 )
-from earmark.tracing.embedding import Setup, set_up
+from earmark.tracing.embedding import Network, Setup, set_up
 from earmark.tracing.enrolment import Enrolled
 from earmark.tracing.ensemble import Ensemble, Output
 from earmark.tracing.objectives import Dispersion
@@ -142,7 +142,7 @@ def epoch() -> list[dict[str, Any]]:
         everything = Rows(table["utterance_id"].tolist(), labels)
         training, pairs = setup.tracer.training, 8
         network = Tracer(setup.clips.width, ConformerParams(), 8)
-        task = TracerTask(network, setup, 0, everything, Rows(everything.utterances[:1], labels[:1]), pairs)
+        task = TracerTask(Network(network, setup.clips), setup, 0, everything, Rows(everything.utterances[:1], labels[:1]), pairs)
         objective = Dispersion(network, DispersionParams(), pairs)
         batches = [batch for _, batch in task.batches(0, 0)]
         count = len(batches) * task.size

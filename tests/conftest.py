@@ -36,7 +36,7 @@ TINY = {
     "training": {"epochs": 3, "batch_size": 4, "lr": 3e-3, "checkpoint_minutes": 1e-6},
     "tracer": {
         "members": {
-            "conformer": {"kind": "conformer", "width": 16, "layers": 1, "heads": 2, "kernel": 5},
+            "conformer": {"kind": "conformer", "width": 16, "layers": 1, "heads": 2, "kernel": 5, "reads": "lfcc"},
             "refd": {"kind": "refd", "width": 18, "encoder_widths": [4, 8], "graph_widths": [8, 6]},
             "lfcc_gmm": {"kind": "lfcc_gmm", "components": 4},
         },

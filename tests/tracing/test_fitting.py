@@ -37,13 +37,13 @@ def test_all_spoofs_with_a_source_are_embedded_once_and_no_copy(done, protocol):
 
 def test_an_utterance_s_logits_are_the_mean_over_its_windows(done, protocol, features, tiny):
     setup = set_up(tiny.audio, tiny.cqt, tiny.front_end, tiny.tracer, tiny.compute, features.folder, done / ARTIFACTS["hidden"])
-    network, _ = load_member(done / ARTIFACTS["members"] / "conformer.safetensors", setup)
+    member, _ = load_member(done / ARTIFACTS["members"] / "conformer.safetensors", setup)
     ids, outputs, _ = read_outputs(done / EMBEDDINGS)
     for row, name in list(enumerate(ids))[::5]:
         one = protocol[protocol["utterance_id"] == name]
-        views = [setup.clips[item[0], item[1], 0][0] for item in windows(one, features.index, tiny.audio, tiny.cqt)]
+        views = [member.clips[item[0], item[1], 0][0] for item in windows(one, features.index, tiny.audio, tiny.cqt)]
         with torch.no_grad():
-            found = [network(view[None]) for view in views]
+            found = [member.network(view[None]) for view in views]
         for part, stored in (("logits", outputs["conformer"].logits), ("embedding", outputs["conformer"].embeddings)):
             np.testing.assert_allclose(stored[row], np.mean([getattr(one, part)[0].numpy() for one in found], axis=0), atol=1e-5)
 

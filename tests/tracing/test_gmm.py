@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from earmark.params import GmmParams
-from earmark.tracing.gmm import SourceMixtures, lfcc
+from earmark.tracing.gmm import SourceMixtures
 
 PARAMS = GmmParams(components=3, frames=1000)
 
@@ -48,12 +48,3 @@ def test_adapted_means_lie_between_the_common_mixture_and_the_frames():
 def test_fewer_frames_than_components_still_make_a_mixture():
     found = SourceMixtures.fit([frames(0, 2, 0), frames(1, 2, 1)], np.array([0, 1]), PARAMS.model_copy(update={"components": 64}), 0)
     assert np.isfinite(found.score(frames(0, 5, 2))).all()
-
-
-def test_lfcc_are_twenty_coefficients_with_two_orders_of_deltas():
-    time = np.arange(16_000) / 16_000
-    tone = (0.1 * np.sin(2 * np.pi * 1000 * time)).astype(np.float32)
-    found = lfcc(tone)
-    assert found.shape == (101, 60)
-    steady = found[20:80]
-    assert np.abs(steady[:, 20:]).max() < 0.1 < np.abs(steady[:, :20]).max()  # a tone does not change

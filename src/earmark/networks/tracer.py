@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from earmark.networks.aasist import AasistBackend
 from earmark.networks.conformer import ConformerBackend
 from earmark.networks.unet import PHASE_CHANNELS, channels
-from earmark.params import BackendParams, ConformerParams, CqtParams
+from earmark.params import AasistParams, BackendParams, ConformerParams, CqtParams
 
 
 class Tracing(NamedTuple):
@@ -25,13 +25,20 @@ class Tracer(nn.Module):
 
     def __init__(self, features: int, backend: BackendParams, classes: int):
         super().__init__()
-        self.backend = ConformerBackend(features, backend) if isinstance(backend, ConformerParams) else AasistBackend(features, backend)
+        self.backend = _backend(features, backend)
         self.head = nn.Linear(self.backend.embedding, classes)
 
     def forward(self, features: Tensor) -> Tracing:
         """See the class."""
         embedding = self.backend(features).float()
         return Tracing(embedding, self.head(embedding))
+
+
+def _backend(features: int, params: BackendParams) -> ConformerBackend | AasistBackend:
+    if isinstance(params, ConformerParams):
+        return ConformerBackend(features, params)
+    assert isinstance(params, AasistParams)
+    return AasistBackend(features, params)
 
 
 def cqt_features(cqt: Tensor, phase: str) -> Tensor:

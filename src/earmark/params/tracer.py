@@ -9,7 +9,15 @@ from earmark.params.section import Section, setting
 from earmark.params.training import TrainingParams
 
 
-class ConformerParams(Section):
+class BackendParams(Section):
+    """What networks have in common."""
+
+    reads: Literal["front_end", "lfcc"] = setting(
+        "front_end", "ours", "features: those of the run's front_end, or LFCC of the stored waveform, which tell unseen sources better"
+    )
+
+
+class ConformerParams(BackendParams):
     """Tracer with a Conformer back end (Rosello et al., Interspeech 2023)."""
 
     kind: Literal["conformer"] = setting("conformer", "paper", "back end")
@@ -30,7 +38,7 @@ class ConformerParams(Section):
         return self
 
 
-class AasistParams(Section):
+class AasistParams(BackendParams):
     """Tracer with AASIST's graph-attention back end (Jung et al., ICASSP 2022)."""
 
     kind: Literal["refd"] = setting("refd", "paper", "back end")
@@ -83,8 +91,7 @@ class GmmParams(Section):
     frames: int = setting(120_000, "ours", "frames that the common mixture is fitted on, drawn at random", ge=1000)
 
 
-BackendParams = AasistParams | ConformerParams
-MemberParams = Annotated[BackendParams | GmmParams, Field(discriminator="kind")]
+MemberParams = Annotated[AasistParams | ConformerParams | GmmParams, Field(discriminator="kind")]
 
 
 class CqtFrontEndParams(Section):

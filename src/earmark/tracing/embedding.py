@@ -21,17 +21,39 @@ from earmark import InputError, checkpoint
 from earmark.corpora.protocol import SPLITS
 from earmark.features.clips import mean_by_utterance, windows
 from earmark.features.front_end import FrontEnd
+from earmark.features.lfcc import LfccClips, lfcc
 from earmark.features.parts import collect, refuse_other_params, write_parts
 from earmark.features.shards import Features
 from earmark.files import read_table
 from earmark.networks.tracer import Tracer
-from earmark.params import AudioParams, ComputeParams, CqtParams, FrontEndParams, GmmParams, MemberParams, Section, TracerParams
+from earmark.params import (
+    AudioParams,
+    BackendParams,
+    ComputeParams,
+    CqtParams,
+    FrontEndParams,
+    GmmParams,
+    MemberParams,
+    Section,
+    TracerParams,
+)
 from earmark.tracing.ensemble import Output
-from earmark.tracing.gmm import NAMES, SourceMixtures, lfcc
+from earmark.tracing.gmm import NAMES, SourceMixtures
 from earmark.tracing.trials import Trials
 from earmark.training import accelerator
 
-Member = Tracer | SourceMixtures
+Clips = FrontEnd | LfccClips
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network and what it reads."""
+
+    network: Tracer
+    clips: Clips
+
+
+Member = Network | SourceMixtures
 
 
 @dataclass(frozen=True)
@@ -44,12 +66,17 @@ class Setup:
     tracer: TracerParams
     stored: Features
     clips: FrontEnd
+    lfcc: LfccClips
     accelerator: Accelerator
 
     @property
     def sections(self) -> dict[str, Section]:
         """Settings that a member's weights depend on beside its own."""
         return {"audio": self.audio, "cqt": self.cqt, "front_end": self.front_end}
+
+    def clips_of(self, member: BackendParams) -> Clips:
+        """What a network reads."""
+        return self.lfcc if member.reads == "lfcc" else self.clips
 
 
 def set_up(
@@ -59,7 +86,7 @@ def set_up(
     """Open stored features. Errors: InputError when they are not there."""
     stored = Features(features)
     clips = FrontEnd(front_end, stored, audio, cqt, hidden)
-    return Setup(audio, cqt, front_end, tracer, stored, clips, accelerator(compute, tracer.training))
+    return Setup(audio, cqt, front_end, tracer, stored, clips, LfccClips(stored, audio.clip_samples), accelerator(compute, tracer.training))
 
 
 def embed_splits(setup: Setup, protocol: Path, members: Path, output: Path, shard: str = "1/1") -> dict[str, float]:
@@ -128,17 +155,17 @@ def outputs_of(member: Member, setup: Setup, utterances: list[str]) -> Output:
     if isinstance(member, SourceMixtures):
         logits = np.stack([member.score(lfcc(setup.stored.waveform(name))) for name in utterances])
         return Output(logits, logits - logits.mean(1, keepdims=True))  # how like each source an utterance is, and how unlike the others
-    return Output(*embed(member.to(setup.accelerator.device), setup, utterances))
+    return Output(*embed(member, setup, utterances))
 
 
 @torch.no_grad()
-def embed(network: Tracer, setup: Setup, utterances: list[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def embed(member: Network, setup: Setup, utterances: list[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Logits (N, S) and embeddings (N, E) of whole utterances: means over windows of clip length, hop half."""
-    network.eval()
+    network = member.network.to(setup.accelerator.device).eval()
     starts = windows(pd.DataFrame({"utterance_id": utterances}), setup.stored.index, setup.audio, setup.cqt)
     items, size, found = [(name, start, 0) for name, start in starts], setup.tracer.embedding_batch, []
     chosen: Any = [items[first : first + size] for first in range(0, len(items), size)]
-    for features, _ in DataLoader(setup.clips, batch_sampler=chosen):
+    for features, _ in DataLoader(member.clips, batch_sampler=chosen):
         with setup.accelerator.autocast():
             tracing = network(features.to(setup.accelerator.device))
         found.append(torch.cat((tracing.logits.float(), tracing.embedding.float()), dim=1).cpu().numpy())
@@ -148,8 +175,9 @@ def embed(network: Tracer, setup: Setup, utterances: list[str]) -> tuple[NDArray
 
 
 def save_member(
-    path: Path, member: Member, params: MemberParams, sources: tuple[str, ...], meta: dict[str, Any], sections: dict[str, Section]
-) -> None:
+    path: Path, member: Tracer | SourceMixtures, params: MemberParams, sources: tuple[str, ...], meta: dict[str, Any],
+    sections: dict[str, Section],
+) -> None:  # fmt: skip
     """Weights with the params they came of and the sources they know."""
     tensors = dict(member.state_dict()) if isinstance(member, Tracer) else {name: torch.from_numpy(getattr(member, name)) for name in NAMES}
     described = {name: json.loads(section.model_dump_json()) for name, section in {"member": params, **sections}.items()}
@@ -168,6 +196,7 @@ def load_member(path: Path, setup: Setup) -> tuple[Member, dict[str, Any]]:
     params = TypeAdapter(MemberParams).validate_python(meta["member"])
     if isinstance(params, GmmParams):
         return SourceMixtures(**{name: tensors[name].numpy() for name in NAMES}), meta
-    network = Tracer(setup.clips.width, params, len(meta["sources"]))
+    clips = setup.clips_of(params)
+    network = Tracer(clips.width, params, len(meta["sources"]))
     network.load_state_dict(tensors, strict=True)
-    return network.eval(), meta
+    return Network(network.eval(), clips), meta

@@ -7,13 +7,10 @@ from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
-import torch
-import torchaudio
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.mixture import GaussianMixture
 
-from earmark.audio.decode import SAMPLE_RATE
 from earmark.params import GmmParams
 
 Matrix = NDArray[np.float64]
@@ -65,11 +62,3 @@ class SourceMixtures:
 
 
 NAMES = tuple(one.name for one in fields(SourceMixtures))
-TRANSFORM = torchaudio.transforms.LFCC(SAMPLE_RATE, n_filter=70, n_lfcc=20, speckwargs={"n_fft": 512, "win_length": 320, "hop_length": 160})
-
-
-def lfcc(waveform: NDArray) -> NDArray:
-    """(T,) → (F, 60): 20 linear-frequency cepstral coefficients, their deltas and double deltas."""
-    static = TRANSFORM(torch.from_numpy(waveform))
-    delta = torchaudio.functional.compute_deltas(static)
-    return torch.cat((static, delta, torchaudio.functional.compute_deltas(delta))).T.numpy()

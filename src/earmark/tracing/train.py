@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from earmark import InputError, checkpoint
 from earmark.detector import identity
+from earmark.features.lfcc import lfcc
 from earmark.files import complete, read_table
 from earmark.networks.tracer import Tracer
-from earmark.params import BackendParams, GmmParams, MemberParams, TracerParams
-from earmark.tracing.embedding import Member, Setup, embed, save_member
-from earmark.tracing.gmm import SourceMixtures, lfcc
+from earmark.params import AasistParams, ConformerParams, GmmParams, MemberParams, TracerParams
+from earmark.tracing.embedding import Network, Setup, embed, save_member
+from earmark.tracing.gmm import SourceMixtures
 from earmark.tracing.objectives import Dispersion, Emphasis
 from earmark.tracing.trials import Labels, Rows, Trials
 from earmark.training import Runner, State, fit, load
@@ -33,7 +34,7 @@ class TracerTask:
     """A stage of the tracer on the shared loop: see `training.Task`."""
 
     criterion: ClassVar = "dev/error"
-    network: Tracer
+    network: Network
     setup: Setup
     seed: int
     train: Rows
@@ -58,7 +59,8 @@ class TracerTask:
         rng = np.random.default_rng((self.seed, epoch))
         rows = draw_batches(self.train.labels, self.steps(epoch) * self.micro_batches, self.size, self.pairs, rng)
         micro = [self._items(batch, rng) for batch in rows]
-        return load(self.setup.clips, micro, first * self.micro_batches, self.setup.tracer.training.loader_workers, self.setup.accelerator)
+        workers = self.setup.tracer.training.loader_workers
+        return load(self.network.clips, micro, first * self.micro_batches, workers, self.setup.accelerator)
 
     def _items(self, rows: Labels, rng: np.random.Generator) -> list[Item]:
         """A random crop of each row, starting on a whole frame."""
@@ -148,7 +150,7 @@ class Work:
             raise InputError("dev has no utterance of a source of train: the tracer's best epoch cannot be chosen; give dev some")
         return train_rows, dev.known
 
-    def save(self, member: Member, params: MemberParams, sources: tuple[str, ...], figures: dict[str, float]) -> None:
+    def save(self, member: Tracer | SourceMixtures, params: MemberParams, sources: tuple[str, ...], figures: dict[str, float]) -> None:
         """Write the member, and say which data and settings it came of."""
         meta = {"identity": self.identity, "figures": figures}
         save_member(self.place.with_suffix(".safetensors"), member, params, sources, meta, self.setup.sections)
@@ -179,25 +181,25 @@ def _train_mixtures(work: Work, member: GmmParams) -> dict[str, float]:
     return figures
 
 
-def _train_network(work: Work, member: BackendParams) -> dict[str, float]:
+def _train_network(work: Work, member: AasistParams | ConformerParams) -> dict[str, float]:
     """Real Emphasis, then Fake Dispersion from its weights; write `place`.safetensors and .csv, return the best row."""
     setup, seed, trials, sources = work.setup, work.seed, work.trials, work.trials.sources()
-    train_rows, dev = work.rows(sources)
+    clips, (train_rows, dev) = setup.clips_of(member), work.rows(sources)
     torch.manual_seed(seed)
-    emphasised = Tracer(setup.clips.width, member, 2)
+    emphasised = Tracer(clips.width, member, 2)
     if setup.tracer.emphasis.enabled:
         speech, both = (Rows.by_key(trials.with_bonafide(split)) for split in ("train", "dev"))
         if not (speech.labels.any() and both.labels.any()):
             raise InputError(
                 "Real Emphasis needs bona fide speech in train and dev: add a corpus that has it, or set tracer.emphasis.enabled=false"
             )
-        task = TracerTask(emphasised, setup, seed, speech, both)
+        task = TracerTask(Network(emphasised, clips), setup, seed, speech, both)
         _run(Emphasis(emphasised, setup.tracer.emphasis), task, work, "emphasis")
     torch.manual_seed(seed + 1)  # whether or not the first stage ran just now
-    network, pairs = Tracer(setup.clips.width, member, len(sources)), count_pairs(train_rows, sources, setup.tracer)
+    network, pairs = Tracer(clips.width, member, len(sources)), count_pairs(train_rows, sources, setup.tracer)
     network.backend.load_state_dict(emphasised.backend.state_dict())
     objective = Dispersion(network, setup.tracer.dispersion, pairs)
-    task = TracerTask(network, setup, seed, train_rows, dev, pairs)
+    task = TracerTask(Network(network, clips), setup, seed, train_rows, dev, pairs)
     state = _run(objective, task, work, "dispersion")
     figures = state.history[state.best_epoch]
     if setup.accelerator.is_main_process:
