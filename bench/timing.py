@@ -29,7 +29,7 @@ def show(rows: Iterable[dict[str, Any]]) -> None:
     """Print rows as one table."""
     table = Table("measurement", "ours, s", "peer, s", "peer / ours", "bar", "met")
     for found in rows:
-        ratio = f"{found['peer'] / found['ours']:.1f}×"
+        peer, ratio = (f"{found['peer']:.3f}", f"{found['peer'] / found['ours']:.1f}×") if found["peer"] == found["peer"] else ("–", "–")
         met = ("yes" if found["met"] else "NO") if found["bar"] else ""
-        table.add_row(found["name"], f"{found['ours']:.3f}", f"{found['peer']:.3f}", ratio, found["bar"], met)
+        table.add_row(found["name"], f"{found['ours']:.3f}", peer, ratio, found["bar"], met)
     Console(width=140).print(table)
