@@ -57,6 +57,17 @@ def test_taps_of_pretrained_weights_equal_the_hidden_states_of_the_whole_model(p
     assert len(network.model.encoder.layers) == taps[-1]
 
 
+def test_convolutions_without_a_gradient_are_those_with_one(published):
+    _, folder = published
+    network = tapped(pretrained=str(folder)).eval()
+    with_gradient = network(WAVEFORM)
+    with torch.no_grad():
+        for quick, plain in zip(network(WAVEFORM), with_gradient, strict=True):
+            torch.testing.assert_close(quick, plain, atol=1e-5, rtol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(network(WAVEFORM)[0].float(), with_gradient[0], atol=0.1, rtol=0.1)
+
+
 def test_no_tap_goes_through_the_norm_after_the_last_layer():
     """A tap after the last layer equals the same tap of a deeper model."""
     whole = full(5)

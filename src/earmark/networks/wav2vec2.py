@@ -3,7 +3,7 @@
 transformers takes seconds to import, so it is left to what builds an encoder.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,7 @@ class TappedWav2Vec2(nn.Module):
 
         super().__init__()
         self.taps = taps
-        self.model = _without_final_norm(Wav2Vec2Model(Wav2Vec2Config(**config)))
+        self.model = _refit(Wav2Vec2Model(Wav2Vec2Config(**config)))
         self.width = self.model.config.hidden_size
 
     def load_pretrained(self, params: Wav2Vec2Params) -> None:
@@ -74,7 +74,7 @@ class TappedWav2Vec2(nn.Module):
         lacking = sorted({*report["missing_keys"], *misfitting} - {"masked_spec_embed"})
         if lacking:
             raise InputError(f"{name}: the weights lack or misfit {', '.join(lacking)}: they are not of this configuration")
-        self.model = _without_final_norm(loaded)
+        self.model = _refit(loaded)
 
     def forward(self, waveform: Tensor) -> list[Tensor]:
         """(B, T) → (B, F, D) a tap; each waveform is first brought to zero mean and unit variance, as in pretraining."""
@@ -84,8 +84,53 @@ class TappedWav2Vec2(nn.Module):
         return [states[tap] for tap in self.taps]
 
 
-def _without_final_norm(model: "Wav2Vec2Model") -> "Wav2Vec2Model":
-    """Drop the norm after the last layer, which no tap goes through; the older form has its norm before the first layer."""
+class Convolutions(nn.Module):
+    """The encoder's own convolutions with layer norms, (B, T) → (B, C, F).
+
+    On a CPU they take half of the time to layer 5. Where no gradient is asked for they are therefore products of frames with weights,
+    channels last, so that norms need no turning about.
+    """
+
+    def __init__(self, layers: nn.ModuleList):
+        super().__init__()
+        self.conv_layers = layers
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """See the class."""
+        if waveform.device.type == "cpu" and not torch.is_grad_enabled():
+            return torch.stack([self._convolve(one) for one in waveform]).transpose(1, 2)
+        x = waveform[:, None]
+        for layer in self.conv_layers:
+            x = layer(x)
+        return x
+
+    def _convolve(self, waveform: Tensor) -> Tensor:
+        """(T,) → (F, C). A frame's first `stride` samples are a view of the signal, and so are those that it shares with the next."""
+        x = waveform[:, None]
+        for layer in cast(list[Any], self.conv_layers):
+            (taps,), (stride,), channels = layer.conv.kernel_size, layer.conv.stride, x.shape[1]
+            frames = (len(x) - taps) // stride + 1
+            weight = layer.conv.weight.permute(2, 1, 0).flatten(0, 1)
+            if channels == 1:
+                found = x[:, 0].unfold(0, taps, stride) @ weight
+            else:
+                own = min(taps, stride) * channels
+                found = x[: frames * stride].view(frames, -1)[:, :own] @ weight[:own]
+                for tap in range(stride, taps):
+                    found = torch.addmm(found, x[tap::stride][:frames], weight[tap * channels : (tap + 1) * channels])
+            if layer.conv.bias is not None:
+                found = found + layer.conv.bias
+            x = layer.activation(layer.layer_norm(found))
+        return x
+
+
+def _refit(model: "Wav2Vec2Model") -> "Wav2Vec2Model":
+    """Drop the norm after the last layer, which no tap goes through; the older form has its norm before the first layer.
+
+    Convolutions are exchanged for the same ones, faster on a CPU.
+    """
     if model.config.do_stable_layer_norm:
         model.encoder.layer_norm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+    if model.config.feat_extract_norm == "layer":
+        model.feature_extractor = Convolutions(model.feature_extractor.conv_layers)  # pyright: ignore[reportAttributeAccessIssue]
     return model
