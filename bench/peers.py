@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from earmark.audio.decode import read
 from earmark.features.lfcc import lfcc
-from earmark.features.shards import Features
+from earmark.features.shards import Features, select
 
 FRAMES = 120_000  # frames each mixture is fitted on, drawn at random
 
@@ -20,9 +20,9 @@ FRAMES = 120_000  # frames each mixture is fitted on, drawn at random
 def lfcc_gmm(workspace: Path, protocol: pd.DataFrame, components: int = 128, seed: int = 688) -> pd.DataFrame:
     """Two mixtures, bona fide and spoof, fitted without copies; cm_score is the difference of the mean log-likelihoods."""
     features = Features(workspace / "artifacts/features")
-    train = features.select(protocol[(protocol["split"] == "train") & ~protocol["made"]])
+    train = select(features, protocol[(protocol["split"] == "train") & ~protocol["made"]])
     mixtures = [fit(features, rows, components, seed) for rows in (train[train["key"] == "bonafide"], train[train["key"] == "spoof"])]
-    trials = features.select(protocol[protocol["split"] == "eval"])
+    trials = select(features, protocol[protocol["split"] == "eval"])
     scores = []
     for utterance in track(trials["utterance_id"], "LFCC-GMM"):
         frames = lfcc(features.waveform(utterance))

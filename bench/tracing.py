@@ -142,7 +142,7 @@ def epoch() -> list[dict[str, Any]]:
         everything = Rows(table["utterance_id"].tolist(), labels)
         training, pairs = setup.tracer.training, 8
         network = Tracer(setup.clips.width, ConformerParams(), 8)
-        task = TracerTask(Network(network, setup.clips), setup, 0, everything, Rows(everything.utterances[:1], labels[:1]), pairs)
+        task = TracerTask(Network(network, ConformerParams()), setup, 0, everything, Rows(everything.utterances[:1], labels[:1]), pairs)
         objective = Dispersion(network, DispersionParams(), pairs)
         batches = [batch for _, batch in task.batches(0, 0)]
         count = len(batches) * task.size

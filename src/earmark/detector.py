@@ -19,7 +19,7 @@ from earmark.checkpoint import save_detector
 from earmark.corpora.checks import check_needs
 from earmark.features.clips import Clips, augmented, draw
 from earmark.features.cqt import Cqt
-from earmark.features.shards import Features
+from earmark.features.shards import Features, select
 from earmark.files import complete, read_table
 from earmark.losses import DetectorLoss
 from earmark.metrics.detection import DetectionCurve, eer
@@ -124,7 +124,7 @@ def train(
     `output`/state.safetensors is there while the run lasts, and is taken up by the next run when this one is killed.
     """
     stored, table = Features(features), read_table(protocol)
-    rows = {split: stored.select(table[table["split"] == split]) for split in ("train", "dev")}
+    rows = {split: select(stored, table[table["split"] == split]) for split in ("train", "dev")}
     check_needs(pd.concat(rows.values()), ("train", "dev"))
     runner = accelerator(compute, training)
     state = start(rows["train"], wavespec, loss, training, seed)

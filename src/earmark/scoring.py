@@ -1,6 +1,7 @@
-"""Scoring of whole utterances with the detector. Shapes: N utterances, E embedding."""
+"""Scoring of whole utterances with the detector. Shapes: N utterances, W windows, E embedding."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 from earmark.checkpoint import load_detector
 from earmark.features.clips import Clips, mean_by_utterance, windows
 from earmark.features.parts import collect, refuse_other_params, write_parts
-from earmark.features.shards import Features
+from earmark.features.shards import Features, Stored, select
 from earmark.files import read_table, write_table
 from earmark.networks.wavespec import WaveSpec
 from earmark.params import AudioParams, ComputeParams, CqtParams, ScoringParams, TrainingParams
@@ -30,7 +31,7 @@ def score_splits(
     Worker i of n takes every n-th part; parts made by this very detector are not made again.
     """
     stored, table = Features(features), read_table(protocol)
-    rows = stored.select(table[table["split"].isin(("dev", "eval"))])
+    rows = select(stored, table[table["split"].isin(("dev", "eval"))])
     network, meta = load_detector(detector / "model.safetensors")
     refuse_other_params(meta, {"audio": audio, "cqt": cqt}, detector)
     digest = hashlib.sha256((detector / "model.safetensors").read_bytes()).hexdigest()
@@ -47,24 +48,31 @@ def score_splits(
     return {"utterances": len(rows), "complete": float(complete)}
 
 
-@torch.no_grad()
 def score(
-    network: WaveSpec, features: Features, rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams, batch: int, accelerator: Accelerator
+    network: WaveSpec, features: Stored, rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams, batch: int, accelerator: Accelerator
 ) -> pd.DataFrame:
     """Table utterance_id, cm_score, windows, embedding: means over the windows of each utterance."""
-    network.eval()
-    items = [(utterance, start, 0) for utterance, start in windows(rows, features.index, audio, cqt)]
-    clips, found = Clips(features, audio, cqt), []
-    for waveform, spectrum, _ in DataLoader(clips, batch_sampler=[items[first : first + batch] for first in range(0, len(items), batch)]):  # pyright: ignore
-        with accelerator.autocast():
-            detection = network(waveform.to(accelerator.device), spectrum.to(accelerator.device))
-        found.append(torch.cat((detection.cm_score.float()[:, None], detection.embedding.float()), dim=1).cpu().numpy())
-    if not found:
+    items = list(windows(rows, features.index, audio, cqt))
+    if not items:
         return pd.DataFrame({"utterance_id": [], "cm_score": [], "windows": [], "embedding": []})
-    owners = [item[0] for item in items]
-    means = mean_by_utterance(owners, np.concatenate(found), rows["utterance_id"].tolist())
+    found = np.concatenate(list(score_windows(network, Clips(features, audio, cqt), items, batch, accelerator)))
+    owners = [utterance for utterance, _ in items]
+    means = mean_by_utterance(owners, found, rows["utterance_id"].tolist())
     counts = pd.Series(owners).value_counts().loc[rows["utterance_id"]].to_numpy()
     embeddings = list(means[:, 1:].astype(np.float32))
     return pd.DataFrame(
         {"utterance_id": rows["utterance_id"].to_numpy(), "cm_score": means[:, 0], "windows": counts, "embedding": embeddings}
     )
+
+
+@torch.no_grad()
+def score_windows(
+    network: WaveSpec, clips: Clips, items: list[tuple[str, int]], batch: int, accelerator: Accelerator
+) -> Iterator[np.ndarray]:
+    """(utterance_id, first sample) of W windows → their cm_score and embedding side by side, (≤ batch, 1 + E) at a time."""
+    network.eval()
+    chosen = [[(*item, 0) for item in items[first : first + batch]] for first in range(0, len(items), batch)]
+    for waveform, spectrum, _ in DataLoader(clips, batch_sampler=chosen):  # pyright: ignore[reportArgumentType]
+        with accelerator.autocast():
+            detection = network(waveform.to(accelerator.device), spectrum.to(accelerator.device))
+        yield torch.cat((detection.cm_score.float()[:, None], detection.embedding.float()), dim=1).cpu().numpy()

@@ -79,9 +79,11 @@ def test_both_decoders_give_the_same_bits_of_lossless_files(tmp_path, suffix, su
     path = tmp_path / f"a.{suffix}"
     extremes = np.array([[-1.0], [1.0 - 2**-20], [0.0]]) * np.ones((1, channels))
     sf.write(path, np.concatenate((RNG.uniform(-1, 1, (20_000, channels)), extremes)), 22_050, subtype=subtype)
-    one, rate = decode._read_libsndfile(path)
-    other, other_rate = decode._read_ffmpeg(path, Exception())
-    assert rate == other_rate == 22_050
+    (ones, rates), (others, other_rates) = (
+        zip(*blocks, strict=True) for blocks in (decode._libsndfile_blocks(path), decode._ffmpeg_blocks(path, Exception()))
+    )
+    assert set(rates) == set(other_rates) == {22_050}
+    one, other = np.concatenate(ones), np.concatenate(others)
     assert one.dtype == other.dtype == np.float32
     np.testing.assert_array_equal(one, other)
 
@@ -196,3 +198,14 @@ def test_short_clips_are_repeated_and_long_ones_left_alone():
     np.testing.assert_array_equal(decode.tile(ramp, 12), [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1])
     assert decode.tile(ramp, 5) is ramp
     assert decode.tile(ramp, 3) is ramp
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_recording_of_many_blocks_is_that_of_one(tmp_path, monkeypatch, rate):
+    path = write(tmp_path / "a.wav", NOISE)
+    sf.write(path, RNG.uniform(-0.5, 0.5, 70_000), rate)
+    whole, _ = decode.read(path)
+    monkeypatch.setattr(decode, "BLOCK_FRAMES", 999)
+    with (tmp_path / "spool").open("w+b") as sink:
+        assert decode.spool(path, sink) == (rate, "libsndfile")
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "spool", np.float32), whole)

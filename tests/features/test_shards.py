@@ -17,7 +17,7 @@ import torch
 from earmark import InputError, params, stages
 from earmark.audio.decode import normalise_level, read, tile
 from earmark.features.cqt import Cqt
-from earmark.features.shards import Features, precompute, worker
+from earmark.features.shards import Features, precompute, select, worker
 from earmark.files import write_table
 from earmark.params import AudioParams, CqtParams, ShardingParams
 
@@ -163,8 +163,8 @@ def test_a_folder_without_shards_or_with_a_missing_one_is_refused(make, protocol
     with pytest.raises(InputError, match="holds no shards: run precompute_cqt"):
         Features(tmp_path)
     folder = make(shard="1/2")
-    with pytest.raises(InputError, match=r"lacks \d+ utterances of the protocol, first .*run precompute_cqt for all shards"):
-        Features(folder).select(protocol)
+    with pytest.raises(InputError, match=r"lack \d+ utterances of the protocol, first .*run precompute_cqt for all shards"):
+        select(Features(folder), protocol)
 
 
 @pytest.mark.parametrize(
@@ -232,10 +232,10 @@ def test_unreadable_files_are_all_named_and_dropped_up_to_a_share(tiny, protocol
     with caplog.at_level(logging.WARNING):
         assert run(tiny, table, 0.5, tmp_path) == {"utterances": len(table), "unreadable": 2}
     assert all(name in caplog.text for name in names)
-    assert set(table["utterance_id"]) - set(Features(tmp_path / "out").select(table)["utterance_id"]) == set(names)
+    assert set(table["utterance_id"]) - set(select(Features(tmp_path / "out"), table)["utterance_id"]) == set(names)
 
 
 def test_a_shard_of_unreadable_files_alone_is_written(tiny, protocol, tmp_path):
     table = spoil(protocol[:2], tmp_path, list(protocol["utterance_id"][:2]))
     assert run(tiny, table, 1, tmp_path) == {"utterances": 2, "unreadable": 2}
-    assert Features(tmp_path / "out").select(table).empty
+    assert select(Features(tmp_path / "out"), table).empty

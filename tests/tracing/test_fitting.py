@@ -41,7 +41,7 @@ def test_an_utterance_s_logits_are_the_mean_over_its_windows(done, protocol, fea
     ids, outputs, _ = read_outputs(done / EMBEDDINGS)
     for row, name in list(enumerate(ids))[::5]:
         one = protocol[protocol["utterance_id"] == name]
-        views = [member.clips[item[0], item[1], 0][0] for item in windows(one, features.index, tiny.audio, tiny.cqt)]
+        views = [setup.clips_of(member.params)[item[0], item[1], 0][0] for item in windows(one, features.index, tiny.audio, tiny.cqt)]
         with torch.no_grad():
             found = [member.network(view[None]) for view in views]
         for part, stored in (("logits", outputs["conformer"].logits), ("embedding", outputs["conformer"].embeddings)):

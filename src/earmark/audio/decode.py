@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -17,8 +19,22 @@ MIN_SAMPLES = SAMPLE_RATE // 20  # 50 ms: less holds no phone and no level worth
 BLOCK_FRAMES = 1 << 20  # frames decoded at a time, so that many channels never lie in memory together
 
 
+class Origin(NamedTuple):
+    """Where samples came from: the file's own rate in Hz, and the decoder that read it."""
+
+    rate: int
+    decoder: str
+
+
 def read(path: Path | str) -> tuple[np.ndarray, str]:
-    """Decode a recording to (T,) float32 at 16 kHz, mean of its channels, and name the decoder used.
+    """Decode a recording to (T,) float32 at 16 kHz, mean of its channels, and name the decoder used. Errors: InputError as `spool`."""
+    memory = io.BytesIO()
+    origin = spool(path, memory)
+    return np.frombuffer(memory.getbuffer(), np.float32), origin.decoder
+
+
+def spool(path: Path | str, sink: BinaryIO) -> Origin:
+    """Decode a recording of any length block by block into `sink`: raw float32 at 16 kHz, mean of its channels.
 
     FFmpeg (PyAV) reads only what libsndfile refuses; on lossless files both give the same samples to the bit.
     Errors: InputError naming the file when it is missing, no audio, truncated, too short, silent or not finite.
@@ -26,14 +42,35 @@ def read(path: Path | str) -> tuple[np.ndarray, str]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    start = sink.tell()
     try:
-        (waveform, rate), decoder = _read_libsndfile(path), "libsndfile"
+        return Origin(_pour(path, _libsndfile_blocks(path), sink), "libsndfile")
     except sf.LibsndfileError as refusal:
-        (waveform, rate), decoder = _read_ffmpeg(path, refusal), "ffmpeg"
-    _check(path, waveform, rate)
-    if rate != SAMPLE_RATE:
-        waveform = soxr.resample(waveform, rate, SAMPLE_RATE, quality="HQ")
-    return np.ascontiguousarray(waveform, dtype=np.float32), decoder
+        sink.seek(start)
+        sink.truncate()
+        return Origin(_pour(path, _ffmpeg_blocks(path, refusal), sink), "ffmpeg")
+
+
+def _pour(path: Path, blocks: Iterator[tuple[np.ndarray, int]], sink: BinaryIO) -> int:
+    """Check and resample (block, rate) pairs into `sink`; return their rate."""
+    samples, peak, rate, resampler = 0, 0.0, SAMPLE_RATE, None
+    for block, rate in blocks:
+        if not np.isfinite(block).all():
+            raise InputError(f"{path}: holds NaN or infinite samples")
+        samples, peak = samples + len(block), max(peak, float(np.abs(block).max(initial=0)))
+        if rate != SAMPLE_RATE:
+            resampler = resampler or soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+            block = resampler.resample_chunk(block)
+        sink.write(block.tobytes())
+    if resampler:
+        sink.write(resampler.resample_chunk(np.zeros(0, np.float32), last=True).tobytes())
+    if not samples:
+        raise InputError(f"{path}: zero samples")
+    if samples * SAMPLE_RATE < MIN_SAMPLES * rate:
+        raise InputError(f"{path}: too short: {samples} samples at {rate} Hz, at least {MIN_SAMPLES / SAMPLE_RATE:.2f} s are needed")
+    if not peak > 0:
+        raise InputError(f"{path}: silent from end to end")
+    return rate
 
 
 def probe(path: Path | str) -> tuple[float, str]:
@@ -63,15 +100,15 @@ def tile(waveform: np.ndarray, samples: int) -> np.ndarray:
     return waveform if len(waveform) >= samples else np.resize(waveform, samples)
 
 
-def _read_libsndfile(path: Path) -> tuple[np.ndarray, int]:
+def _libsndfile_blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
     with sf.SoundFile(path) as file:
-        parts = file.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True)
-        blocks = [block[:, 0].copy() if file.channels == 1 else block.mean(axis=1) for block in parts]
-        mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-        if len(mono) < file.frames:
-            raise InputError(f"{path}: truncated: {len(mono)} of {file.frames} frames can be read; fetch the file again")
+        found = 0
+        for block in file.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True):
+            found += len(block)
+            yield (block[:, 0] if file.channels == 1 else block.mean(axis=1)), file.samplerate
+        if found < file.frames:
+            raise InputError(f"{path}: truncated: {found} of {file.frames} frames can be read; fetch the file again")
         _check_riff_size(path)
-        return mono, file.samplerate
 
 
 def _check_riff_size(path: Path) -> None:
@@ -93,22 +130,23 @@ def _probe_ffmpeg(path: Path, refusal: Exception) -> float:
     raise InputError(f"{path}: holds no audio stream")
 
 
-def _read_ffmpeg(path: Path, refusal: Exception) -> tuple[np.ndarray, int]:
+def _ffmpeg_blocks(path: Path, refusal: Exception) -> Iterator[tuple[np.ndarray, int]]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:
                 raise InputError(f"{path}: holds no audio stream")
-            stream = container.streams.audio[0]
-            blocks = [_mono(frame) for frame in container.decode(stream)]
-            rate, stated = stream.rate, float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+            stream, found = container.streams.audio[0], 0
+            for frame in container.decode(stream):
+                block = _mono(frame)
+                found += len(block)
+                yield block, stream.rate
+            stated = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+            if found < (stated - 0.1) * stream.rate:
+                raise InputError(f"{path}: truncated: {found / stream.rate:.2f} of {stated:.2f} s can be read; fetch the file again")
     except (FFmpegError, ValueError, OSError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: no decoder reads it (libsndfile: {refusal}; FFmpeg: {error})") from error
-    mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    if stated and len(mono) < (stated - 0.1) * rate:
-        raise InputError(f"{path}: truncated: {len(mono) / rate:.2f} of {stated:.2f} s can be read; fetch the file again")
-    return mono, rate
 
 
 def _mono(frame: av.AudioFrame) -> np.ndarray:
@@ -121,14 +159,3 @@ def _mono(frame: av.AudioFrame) -> np.ndarray:
     elif np.issubdtype(samples.dtype, np.integer):
         samples = samples.astype(np.float32 if samples.dtype == np.int16 else np.float64) / float(1 << (8 * samples.dtype.itemsize - 1))
     return samples.astype(np.float32).T.mean(axis=1)
-
-
-def _check(path: Path, waveform: np.ndarray, rate: int) -> None:
-    if not len(waveform):
-        raise InputError(f"{path}: zero samples")
-    if not np.isfinite(waveform).all():
-        raise InputError(f"{path}: holds NaN or infinite samples")
-    if len(waveform) * SAMPLE_RATE < MIN_SAMPLES * rate:
-        raise InputError(f"{path}: too short: {len(waveform)} samples at {rate} Hz, at least {MIN_SAMPLES / SAMPLE_RATE:.2f} s are needed")
-    if not np.abs(waveform).max() > 0:
-        raise InputError(f"{path}: silent from end to end")

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from earmark.audio.augment import rawboost
 from earmark.features.cqt import Cqt
-from earmark.features.shards import Features
+from earmark.features.shards import Stored
 from earmark.networks.wavespec import clip_frames
 from earmark.params import AudioParams, AugmentationParams, CqtParams, TrainingParams
 
@@ -33,7 +33,7 @@ class Clips(Dataset):
     `augmented`, which transforms what it disturbed.
     """
 
-    def __init__(self, features: Features, audio: AudioParams, cqt: CqtParams, margin: int = 0):
+    def __init__(self, features: Stored, audio: AudioParams, cqt: CqtParams, margin: int = 0):
         self.features, self.samples, self.hop, self.margin = features, audio.clip_samples, cqt.hop_samples, margin
         self.frames = clip_frames(audio.clip_samples)
 

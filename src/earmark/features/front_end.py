@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from earmark import InputError
 from earmark.audio.decode import SAMPLE_RATE
-from earmark.features.shards import Features, is_complete, open_shard, worker
+from earmark.features.shards import Stored, is_complete, open_shard, worker
 from earmark.files import complete, read_table, write_table
 from earmark.networks.tracer import cqt_features, cqt_width
 from earmark.networks.wav2vec2 import TappedWav2Vec2, configuration
@@ -26,10 +26,13 @@ from earmark.training import accelerator
 HOP, RECEPTIVE = 320, 400  # samples between frames of wav2vec 2.0, and samples that a frame sees
 
 
-def precompute(front_end: FrontEndParams, compute: ComputeParams, stored: Features, output: Path, shard: str = "1/1") -> int:
+def precompute(
+    front_end: FrontEndParams, compute: ComputeParams, stored: Stored, output: Path, shard: str = "1/1",
+    network: TappedWav2Vec2 | None = None, show: bool = True,
+) -> int:  # fmt: skip
     """Run a wav2vec 2.0 front end over all stored waveforms: for each shard of `stored` one of float16 features here. Return how many.
 
-    The CQT front end needs nothing: its folder stays empty. Shards that are there already are kept.
+    The CQT front end needs nothing: its folder stays empty. Shards that are there already are kept. Without `network` it is loaded.
     """
     output.mkdir(parents=True, exist_ok=True)
     if isinstance(front_end, CqtFrontEndParams):
@@ -40,8 +43,8 @@ def precompute(front_end: FrontEndParams, compute: ComputeParams, stored: Featur
     missing = {number: rows for number, rows in plan.items() if not is_complete(output, number, prints[number])}
     if missing:
         runner = accelerator(compute, TrainingParams())
-        network = _load(front_end).to(runner.device)
-        with Progress(disable=not runner.is_main_process) as progress:
+        network = (network or load(front_end)).to(runner.device)
+        with Progress(disable=not (show and runner.is_main_process)) as progress:
             task = progress.add_task("front end", total=sum(map(len, missing.values())))
             for number, rows in missing.items():
                 found = []
@@ -53,7 +56,8 @@ def precompute(front_end: FrontEndParams, compute: ComputeParams, stored: Featur
     return len(plan)
 
 
-def _load(front_end: Wav2Vec2FrontEndParams) -> TappedWav2Vec2:
+def load(front_end: Wav2Vec2FrontEndParams) -> TappedWav2Vec2:
+    """The encoder up to the layer that is read, in evaluation mode."""
     torch.manual_seed(0)  # of random weights, which tests and the bench use
     network = TappedWav2Vec2(configuration(front_end, front_end.layer), (front_end.layer,))
     if front_end.pretrained is not None:
@@ -85,7 +89,7 @@ def _write(output: Path, number: int, names: list[str], found: list[np.ndarray],
 class FrontEnd(Dataset):
     """Features of clips: item (utterance_id, first sample, label) → ((F, D) float32, label). The first sample lies on a frame."""
 
-    def __init__(self, params: FrontEndParams, stored: Features, audio: AudioParams, cqt: CqtParams, folder: Path):
+    def __init__(self, params: FrontEndParams, stored: Stored, audio: AudioParams, cqt: CqtParams, folder: Path):
         self.params, self.stored, self.cqt = params, stored, cqt
         self.frames = clip_frames(audio.clip_samples)
         self.folder, self._files = folder, {}

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from earmark.audio.decode import SAMPLE_RATE
-from earmark.features.shards import Features
+from earmark.features.shards import Stored
 
 HOP, WIDTH = 160, 60
 SPREAD = (30.0, 4.0, 1.5)  # about the standard deviations of coefficients, deltas and double deltas of speech
@@ -30,7 +30,7 @@ class LfccClips(Dataset):
 
     width = WIDTH
 
-    def __init__(self, stored: Features, samples: int):
+    def __init__(self, stored: Stored, samples: int):
         self.stored, self.samples = stored, samples
         self.spread = np.repeat(np.array(SPREAD, np.float32), WIDTH // len(SPREAD))
 

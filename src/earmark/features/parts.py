@@ -8,13 +8,13 @@ import pandas as pd
 from rich.progress import track
 
 from earmark import InputError
-from earmark.features.shards import Features, worker
+from earmark.features.shards import Stored, worker
 from earmark.files import read_metadata, read_table, write_table
 from earmark.params import Section
 
 
 def write_parts(
-    rows: pd.DataFrame, stored: Features, output: Path, marks: dict[str, str], shard: str, make: Callable[[pd.DataFrame], pd.DataFrame],
+    rows: pd.DataFrame, stored: Stored, output: Path, marks: dict[str, str], shard: str, make: Callable[[pd.DataFrame], pd.DataFrame],
     title: str, show: bool,
 ) -> bool:  # fmt: skip
     """Make the parts of `rows` that fall to worker i of n (`shard` = "i/n") and are not there with these marks.

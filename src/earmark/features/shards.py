@@ -12,6 +12,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,29 @@ def precompute(
     return pd.concat([read_table(output / f"{number:05}.parquet") for number in mine], ignore_index=True) if mine else pd.DataFrame()
 
 
+class Stored(Protocol):
+    """Utterances whose waveforms and CQTs can be read: a folder of shards, or one recording."""
+
+    index: pd.DataFrame  # by utterance_id; samples, shard
+
+    @property
+    def usable(self) -> pd.DataFrame:
+        """Index rows of the utterances that could be read."""
+        ...
+
+    def fingerprint(self, number: int) -> str:
+        """What a shard was made of."""
+        ...
+
+    def waveform(self, utterance: str, start: int = 0, samples: int | None = None) -> np.ndarray:
+        """(samples,) float32 from sample `start` on, at the level of params."""
+        ...
+
+    def cqt(self, utterance: str, start: int = 0, frames: int | None = None) -> np.ndarray:
+        """(2, K, frames) float32 from frame `start` on: log-magnitude and phase."""
+        ...
+
+
 class Features:
     """Read access to a folder of shards; slices are read from the memory map, nothing else is."""
 
@@ -78,16 +102,6 @@ class Features:
     def usable(self) -> pd.DataFrame:
         """Index rows of the utterances that could be read."""
         return self.index[self.index["error"].isna()]
-
-    def select(self, protocol: pd.DataFrame) -> pd.DataFrame:
-        """Protocol rows that have features. Errors: InputError when some were never computed (a shard is missing)."""
-        unknown = ~protocol["utterance_id"].isin(self.index.index)
-        if unknown.any():
-            raise InputError(
-                f"{self.folder} lacks {unknown.sum()} utterances of the protocol, first {protocol['utterance_id'][unknown].iloc[0]}: "
-                "run precompute_cqt for all shards"
-            )
-        return protocol[protocol["utterance_id"].isin(self.usable.index)].reset_index(drop=True)
 
     def fingerprint(self, number: int) -> str:
         """What a shard was made of."""
@@ -111,6 +125,17 @@ class Features:
         if number not in self._files:
             self._files[number] = open_shard(self.folder / f"{number:05}.safetensors", "precompute_cqt")
         return self._files[number].get_slice(name)
+
+
+def select(stored: Stored, protocol: pd.DataFrame) -> pd.DataFrame:
+    """Protocol rows that have features. Errors: InputError when some were never computed (a shard is missing)."""
+    unknown = ~protocol["utterance_id"].isin(stored.index.index)
+    if unknown.any():
+        raise InputError(
+            f"the features lack {unknown.sum()} utterances of the protocol, first {protocol['utterance_id'][unknown].iloc[0]}: "
+            "run precompute_cqt for all shards"
+        )
+    return protocol[protocol["utterance_id"].isin(stored.usable.index)].reset_index(drop=True)
 
 
 def open_shard(path: Path, stage: str):

@@ -23,7 +23,7 @@ from earmark.features.clips import mean_by_utterance, windows
 from earmark.features.front_end import FrontEnd
 from earmark.features.lfcc import LfccClips, lfcc
 from earmark.features.parts import collect, refuse_other_params, write_parts
-from earmark.features.shards import Features
+from earmark.features.shards import Features, Stored, select
 from earmark.files import read_table
 from earmark.networks.tracer import Tracer
 from earmark.params import (
@@ -47,10 +47,10 @@ Clips = FrontEnd | LfccClips
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network and what it reads."""
+    """A trained network and its settings."""
 
     network: Tracer
-    clips: Clips
+    params: BackendParams
 
 
 Member = Network | SourceMixtures
@@ -64,7 +64,7 @@ class Setup:
     cqt: CqtParams
     front_end: FrontEndParams
     tracer: TracerParams
-    stored: Features
+    stored: Stored
     clips: FrontEnd
     lfcc: LfccClips
     accelerator: Accelerator
@@ -84,9 +84,15 @@ def set_up(
     features: Path, hidden: Path,
 ) -> Setup:  # fmt: skip
     """Open stored features. Errors: InputError when they are not there."""
-    stored = Features(features)
+    return set_up_on(Features(features), audio, cqt, front_end, tracer, accelerator(compute, tracer.training), hidden)
+
+
+def set_up_on(
+    stored: Stored, audio: AudioParams, cqt: CqtParams, front_end: FrontEndParams, tracer: TracerParams, runner: Accelerator, hidden: Path
+) -> Setup:
+    """The same on utterances that can be read from anywhere."""
     clips = FrontEnd(front_end, stored, audio, cqt, hidden)
-    return Setup(audio, cqt, front_end, tracer, stored, clips, LfccClips(stored, audio.clip_samples), accelerator(compute, tracer.training))
+    return Setup(audio, cqt, front_end, tracer, stored, clips, LfccClips(stored, audio.clip_samples), runner)
 
 
 def embed_splits(setup: Setup, protocol: Path, members: Path, output: Path, shard: str = "1/1") -> dict[str, float]:
@@ -95,7 +101,7 @@ def embed_splits(setup: Setup, protocol: Path, members: Path, output: Path, shar
     Worker i of n takes every n-th part; parts made by these very members are not made again.
     Errors: InputError when a member was trained with other params, or members differ in sources.
     """
-    rows = setup.stored.select(Trials(read_table(protocol), setup.tracer).spoofs(*SPLITS))
+    rows = select(setup.stored, Trials(read_table(protocol), setup.tracer).spoofs(*SPLITS))
     loaded, metas = load_members(setup, members)
     marks = {"members": digest(members, tuple(loaded)), "sources": json.dumps(agreed_sources(metas))}
 
@@ -165,7 +171,7 @@ def embed(member: Network, setup: Setup, utterances: list[str]) -> tuple[NDArray
     starts = windows(pd.DataFrame({"utterance_id": utterances}), setup.stored.index, setup.audio, setup.cqt)
     items, size, found = [(name, start, 0) for name, start in starts], setup.tracer.embedding_batch, []
     chosen: Any = [items[first : first + size] for first in range(0, len(items), size)]
-    for features, _ in DataLoader(member.clips, batch_sampler=chosen):
+    for features, _ in DataLoader(setup.clips_of(member.params), batch_sampler=chosen):
         with setup.accelerator.autocast():
             tracing = network(features.to(setup.accelerator.device))
         found.append(torch.cat((tracing.logits.float(), tracing.embedding.float()), dim=1).cpu().numpy())
@@ -196,7 +202,6 @@ def load_member(path: Path, setup: Setup) -> tuple[Member, dict[str, Any]]:
     params = TypeAdapter(MemberParams).validate_python(meta["member"])
     if isinstance(params, GmmParams):
         return SourceMixtures(**{name: tensors[name].numpy() for name in NAMES}), meta
-    clips = setup.clips_of(params)
-    network = Tracer(clips.width, params, len(meta["sources"]))
+    network = Tracer(setup.clips_of(params).width, params, len(meta["sources"]))
     network.load_state_dict(tensors, strict=True)
-    return Network(network.eval(), clips), meta
+    return Network(network.eval(), params), meta

@@ -13,7 +13,7 @@ from earmark.corpora.checks import refuse_unreadable
 from earmark.corpora.folder import read_recordings
 from earmark.corpora.prepare import probe_files
 from earmark.features import front_end
-from earmark.features.shards import Features, precompute
+from earmark.features.shards import Features, precompute, select
 from earmark.files import read_table
 from earmark.params import Params
 from earmark.tracing.embedding import load_members, outputs_of, set_up
@@ -70,7 +70,7 @@ def embed_clips(params: Params, ensemble: Ensemble, folder: Path, members: Path)
         index = precompute(table, params.audio, params.cqt, params.sharding, features)
         faults = index[index["error"].notna()].merge(table[["utterance_id", "corpus"]], on="utterance_id")
         refuse_unreadable(faults, table["corpus"].value_counts(), most)
-        table = Features(features).select(table)
+        table = select(Features(features), table)
         front_end.precompute(params.front_end, params.compute, Features(features), hidden)
         setup = set_up(params.audio, params.cqt, params.front_end, params.tracer, params.compute, features, hidden)
         loaded, _ = load_members(setup, members)

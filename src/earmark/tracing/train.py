@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from earmark import InputError, checkpoint
 from earmark.detector import identity
 from earmark.features.lfcc import lfcc
+from earmark.features.shards import select
 from earmark.files import complete, read_table
 from earmark.networks.tracer import Tracer
 from earmark.params import AasistParams, ConformerParams, GmmParams, MemberParams, TracerParams
@@ -60,7 +61,7 @@ class TracerTask:
         rows = draw_batches(self.train.labels, self.steps(epoch) * self.micro_batches, self.size, self.pairs, rng)
         micro = [self._items(batch, rng) for batch in rows]
         workers = self.setup.tracer.training.loader_workers
-        return load(self.network.clips, micro, first * self.micro_batches, workers, self.setup.accelerator)
+        return load(self.setup.clips_of(self.network.params), micro, first * self.micro_batches, workers, self.setup.accelerator)
 
     def _items(self, rows: Labels, rng: np.random.Generator) -> list[Item]:
         """A random crop of each row, starting on a whole frame."""
@@ -120,7 +121,7 @@ def train(seed: int, setup: Setup, protocol: Path, output: Path) -> dict[str, fl
     Members that lie there already, of the same data and settings, are kept: another member costs its own training alone.
     Errors: InputError when train has fewer than two sources, dev none of them, or Real Emphasis no bona fide speech.
     """
-    trials = Trials(setup.stored.select(read_table(protocol)), setup.tracer)
+    trials = Trials(select(setup.stored, read_table(protocol)), setup.tracer)
     shared, metrics = setup.tracer.model_copy(update={"members": {}}), {}
     for name, member in setup.tracer.members.items():
         rows = trials.with_bonafide("train"), trials.with_bonafide("dev")
@@ -184,22 +185,22 @@ def _train_mixtures(work: Work, member: GmmParams) -> dict[str, float]:
 def _train_network(work: Work, member: AasistParams | ConformerParams) -> dict[str, float]:
     """Real Emphasis, then Fake Dispersion from its weights; write `place`.safetensors and .csv, return the best row."""
     setup, seed, trials, sources = work.setup, work.seed, work.trials, work.trials.sources()
-    clips, (train_rows, dev) = setup.clips_of(member), work.rows(sources)
+    width, (train_rows, dev) = setup.clips_of(member).width, work.rows(sources)
     torch.manual_seed(seed)
-    emphasised = Tracer(clips.width, member, 2)
+    emphasised = Tracer(width, member, 2)
     if setup.tracer.emphasis.enabled:
         speech, both = (Rows.by_key(trials.with_bonafide(split)) for split in ("train", "dev"))
         if not (speech.labels.any() and both.labels.any()):
             raise InputError(
                 "Real Emphasis needs bona fide speech in train and dev: add a corpus that has it, or set tracer.emphasis.enabled=false"
             )
-        task = TracerTask(Network(emphasised, clips), setup, seed, speech, both)
+        task = TracerTask(Network(emphasised, member), setup, seed, speech, both)
         _run(Emphasis(emphasised, setup.tracer.emphasis), task, work, "emphasis")
     torch.manual_seed(seed + 1)  # whether or not the first stage ran just now
-    network, pairs = Tracer(clips.width, member, len(sources)), count_pairs(train_rows, sources, setup.tracer)
+    network, pairs = Tracer(width, member, len(sources)), count_pairs(train_rows, sources, setup.tracer)
     network.backend.load_state_dict(emphasised.backend.state_dict())
     objective = Dispersion(network, setup.tracer.dispersion, pairs)
-    task = TracerTask(Network(network, clips), setup, seed, train_rows, dev, pairs)
+    task = TracerTask(Network(network, member), setup, seed, train_rows, dev, pairs)
     state = _run(objective, task, work, "dispersion")
     figures = state.history[state.best_epoch]
     if setup.accelerator.is_main_process:

@@ -1,0 +1,107 @@
+"""One recording of any length, read like stored features, in memory that does not grow with it.
+
+It is decoded once into a scratch file; waveform and CQT are made of that when they are asked for, with the very steps of `shards`.
+Shapes: T samples at 16 kHz, K CQT bins, F frames.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from earmark import InputError
+from earmark.audio.decode import Origin, spool, tile
+from earmark.features.cqt import Cqt
+from earmark.features.shards import INT16
+from earmark.params import AudioParams
+
+WHOLE = "recording"  # utterance_id of all of it
+BLOCK = 1 << 20  # samples looked at together
+FRAMES = 3000  # a minute of CQT is computed at once
+MARGIN = 100  # frames on either side that can change a frame: the longest kernel and the tails of the decimation filters
+
+
+class Recording:
+    """(T,) samples as one utterance, or as several: `parts` names stretches of it. Serves as `Stored`."""
+
+    def __init__(self, samples: np.ndarray, audio: AudioParams, transform: Cqt):
+        self.heard = len(samples)  # without what is repeated to fill a clip
+        self.raw, self.transform = tile(samples, audio.clip_samples), transform
+        power = sum(float(np.square(block, dtype=np.float64).sum()) for block in self.blocks()) / len(self.raw)
+        self.peak, self.rms = max(float(np.abs(block).max()) for block in self.blocks()), float(np.sqrt(power))
+        self.gain = np.float32(10 ** (audio.level_dbfs / 20) / self.rms)
+        self.scale = np.float32(np.float32(self.peak) * self.gain / INT16)
+        self._cached: dict[int, np.ndarray] = {}
+        self.parts({WHOLE: (0, len(self.raw))})
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """All samples as they were decoded, a block at a time."""
+        yield from (self.raw[first : first + BLOCK] for first in range(0, len(self.raw), BLOCK))
+
+    def parts(self, stretches: dict[str, tuple[int, int]]) -> None:
+        """Offer stretches (first sample, samples) under these names; the first sample lies on a frame."""
+        starts, samples = zip(*stretches.values(), strict=True)
+        self.index = pd.DataFrame(
+            {"utterance_id": list(stretches), "sample_start": starts, "samples": samples, "shard": 0, "error": None}
+        ).set_index("utterance_id")
+
+    @property
+    def usable(self) -> pd.DataFrame:
+        """All parts."""
+        return self.index
+
+    def fingerprint(self, number: int) -> str:
+        """Features made of it are never kept."""
+        return WHOLE
+
+    def waveform(self, utterance: str, start: int = 0, samples: int | None = None) -> np.ndarray:
+        """(samples,) float32 from sample `start` of a part on, at the level of params."""
+        row = self.index.loc[utterance]
+        stop = int(row["samples"]) if samples is None else min(start + samples, int(row["samples"]))
+        return self._level(int(row["sample_start"]) + start, int(row["sample_start"]) + stop)
+
+    def cqt(self, utterance: str, start: int = 0, frames: int | None = None) -> np.ndarray:
+        """(2, K, frames) float32 from frame `start` of a part on: log-magnitude and phase."""
+        hop = self.transform.params.hop_samples
+        row = self.index.loc[utterance]
+        whole = int(row["samples"]) // hop + 1
+        first = int(row["sample_start"]) // hop + start
+        last = int(row["sample_start"]) // hop + (whole if frames is None else min(start + frames, whole))
+        pieces = []
+        for number in range(first // FRAMES, (last - 1) // FRAMES + 1):
+            offset = number * FRAMES
+            pieces.append(self._minute(number)[max(first - offset, 0) : last - offset])
+        return np.concatenate(pieces).astype(np.float32).transpose(1, 2, 0)
+
+    def _level(self, start: int, stop: int) -> np.ndarray:
+        """Samples as a shard would give them back: brought to the level of params, and through 16 bits."""
+        leveled = self.raw[start:stop] * self.gain
+        return np.rint(leveled * (1 / self.scale)).astype(np.int16).astype(np.float32) * self.scale
+
+    def _minute(self, number: int) -> np.ndarray:
+        """(≤ FRAMES, 2, K) float16 frames from number · FRAMES on; the last two asked for are kept."""
+        if number not in self._cached:
+            hop, first = self.transform.params.hop_samples, number * FRAMES
+            begin = max(first - MARGIN, 0)
+            samples = torch.from_numpy(self._level(begin * hop, min((first + FRAMES + MARGIN) * hop, len(self.raw))))
+            frames = self.transform(samples[None])[0].permute(2, 0, 1).half().numpy()
+            self._cached = dict([*list(self._cached.items())[-1:], (number, frames[first - begin : first - begin + FRAMES])])
+        return self._cached[number]
+
+
+@contextmanager
+def open_recording(path: Path, audio: AudioParams, transform: Cqt) -> Iterator[tuple[Recording, Origin]]:
+    """Decode a file into scratch space that is gone afterwards. Errors: InputError when it cannot be read, or does not fit there."""
+    with tempfile.TemporaryFile() as scratch:
+        try:
+            origin = spool(path, scratch)
+            scratch.flush()
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be decoded into {tempfile.gettempdir()} ({error.strerror}): set TMPDIR to a larger place"
+            ) from error
+        yield Recording(np.memmap(scratch, np.float32, mode="r"), audio, transform), origin
