@@ -42,6 +42,7 @@ TINY = {
         },
         "training": {"epochs": 3, "batch_size": 4, "lr": 5e-3, "halve_epochs": 2},
     },
+    "scoring": {"train_sample": 12},
     "evaluation": {"resamples": 100, "min_trials": 2},
     "compute": {"device": "cpu", "threads": 1},
 }

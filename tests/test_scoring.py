@@ -29,9 +29,12 @@ def parts(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_all_of_dev_and_eval_is_scored_once_and_nothing_of_train(done, protocol):
+def test_all_of_dev_and_eval_is_scored_once_and_a_sample_of_train(done, protocol, tiny):
     scores = read_table(done / SCORES / "scores.parquet")
-    expected = protocol.loc[protocol["split"].isin(["dev", "eval"]), "utterance_id"]
+    train = protocol[(protocol["split"] == "train") & protocol["utterance_id"].isin(scores["utterance_id"])]
+    assert len(train) == tiny.scoring.train_sample
+    assert set(train["key"]) == {"bonafide", "spoof"}
+    expected = [*protocol.loc[protocol["split"].isin(["dev", "eval"]), "utterance_id"], *train["utterance_id"]]
     assert sorted(scores["utterance_id"]) == sorted(expected)
     assert np.isfinite(scores["cm_score"]).all()
     ids, vectors = read_embeddings(done / SCORES)

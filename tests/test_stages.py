@@ -64,6 +64,7 @@ def test_an_evaluation_has_the_same_numbers_twice(done, tiny):
         "train_tracer": {"seed", "audio", "cqt", "front_end", "tracer", "compute"},
         "embed_utterances": {"audio", "cqt", "front_end", "tracer", "compute"},
         "fit_ensemble": {"tracer", "ensemble"},
+        "package_model": {"seed", "corpora", "audio", "cqt", "front_end", "tracer", "scoring", "verdict", "compute"},
         "evaluate": {"seed", "trials", "evaluation"},
     }.items(),
 )

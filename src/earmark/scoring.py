@@ -26,12 +26,15 @@ def score_splits(
     audio: AudioParams, cqt: CqtParams, scoring: ScoringParams, compute: ComputeParams,
     protocol: Path, features: Path, detector: Path, output: Path, shard: str = "1/1",
 ) -> dict[str, float]:  # fmt: skip
-    """Score dev and eval: a part with scores and embeddings for each shard of features, and scores.parquet once all parts are there.
+    """Score dev, eval and a sample of train: a part with scores and embeddings for each shard of features.
 
-    Worker i of n takes every n-th part; parts made by this very detector are not made again.
+    Once all parts are there, scores.parquet holds all scores. Worker i of n takes every n-th part; parts made by this very detector are
+    not made again.
     """
     stored, table = Features(features), read_table(protocol)
-    rows = select(stored, table[table["split"].isin(("dev", "eval"))])
+    train = table[table["split"] == "train"]
+    sample = train.sample(min(scoring.train_sample, len(train)), random_state=0).sort_index()
+    rows = select(stored, pd.concat([sample, table[table["split"].isin(("dev", "eval"))]]))
     network, meta = load_detector(detector / "model.safetensors")
     refuse_other_params(meta, {"audio": audio, "cqt": cqt}, detector)
     digest = hashlib.sha256((detector / "model.safetensors").read_bytes()).hexdigest()

@@ -28,6 +28,7 @@ from earmark.params import (
     TracerParams,
     TrainingParams,
     TrialsParams,
+    VerdictParams,
     WaveSpecParams,
 )
 
@@ -87,7 +88,7 @@ def score_detector(
     audio: AudioParams, cqt: CqtParams, scoring: ScoringParams, compute: ComputeParams, *,
     protocol: Path, features: Path, detector: Path, output: Path, shard: str = "1/1",
 ) -> Flat:  # fmt: skip
-    """Score whole utterances of dev and eval, and write their embeddings."""
+    """Score whole utterances of dev, eval and a sample of train, and write their embeddings."""
     from earmark.scoring import score_splits
 
     return score_splits(audio, cqt, scoring, compute, protocol, features, detector, output, shard)
@@ -140,6 +141,28 @@ def nothing_to_trace(output: Path) -> Flat:
     output.mkdir(parents=True, exist_ok=True)
     log.info("tracer.members is empty: no tracing")
     return {"members": 0}
+
+
+def package_model(
+    seed: int, corpora: tuple[CorpusParams, ...], audio: AudioParams, cqt: CqtParams, front_end: FrontEndParams, tracer: TracerParams,
+    scoring: ScoringParams, verdict: VerdictParams, compute: ComputeParams, *,
+    protocol: Path, scores: Path, detector: Path, members: Path, answers: Path, output: Path,
+) -> Flat:  # fmt: skip
+    """Calibrate the scores on dev, and put all that an answer needs into one folder with digests and a known answer."""
+    from earmark.bundle import package
+
+    params = Params(
+        seed=seed,
+        corpora=corpora,
+        audio=audio,
+        cqt=cqt,
+        front_end=front_end,
+        tracer=tracer,
+        scoring=scoring,
+        verdict=verdict,
+        compute=compute,
+    )
+    return package(params, protocol, scores, detector, members, answers, output)
 
 
 def evaluate(
@@ -205,6 +228,7 @@ ARTIFACTS = {
     "members": "artifacts/members",
     "embeddings": "artifacts/embeddings",
     "answers": "artifacts/ensemble",
+    "model": "artifacts/model",
     "evaluation": "artifacts/evaluation",
 }
 STAGES = {
@@ -219,6 +243,7 @@ STAGES = {
         Stage(train_tracer, "members", ("protocol", "features", "hidden")),
         Stage(embed_utterances, "embeddings", ("protocol", "features", "hidden", "members")),
         Stage(fit_ensemble, "answers", ("protocol", "embeddings")),
+        Stage(package_model, "model", ("protocol", "scores", "detector", "members", "answers")),
         Stage(evaluate, "evaluation", ("protocol", "scores", "detector", "answers")),
     )
 }

@@ -37,7 +37,7 @@ def test_all_spoofs_with_a_source_are_embedded_once_and_no_copy(done, protocol):
 
 def test_an_utterance_s_logits_are_the_mean_over_its_windows(done, protocol, features, tiny):
     setup = set_up(tiny.audio, tiny.cqt, tiny.front_end, tiny.tracer, tiny.compute, features.folder, done / ARTIFACTS["hidden"])
-    member, _ = load_member(done / ARTIFACTS["members"] / "conformer.safetensors", setup)
+    member, _ = load_member(done / ARTIFACTS["members"] / "conformer.safetensors", setup.sections)
     ids, outputs, _ = read_outputs(done / EMBEDDINGS)
     for row, name in list(enumerate(ids))[::5]:
         one = protocol[protocol["utterance_id"] == name]

@@ -79,7 +79,7 @@ def prepare(
 
 def _read_served(corpus: CorpusParams, fractions: dict[str, float], seed: int) -> pd.DataFrame:
     table = ADAPTERS[corpus.adapter](Path(corpus.root))
-    table["corpus"] = corpus.name or (Path(corpus.root).resolve().name if corpus.adapter == "folder" else corpus.adapter)
+    table["corpus"] = corpus.title
     surplus = find_surplus(table)
     if surplus:
         LOG.info("%s: %d audio files are in no trial, such as %s", table["corpus"].iloc[0], len(surplus), surplus[0])

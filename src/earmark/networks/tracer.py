@@ -25,6 +25,7 @@ class Tracer(nn.Module):
 
     def __init__(self, features: int, backend: BackendParams, classes: int):
         super().__init__()
+        self.features = features
         self.backend = _backend(features, backend)
         self.head = nn.Linear(self.backend.embedding, classes)
 

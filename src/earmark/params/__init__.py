@@ -40,6 +40,7 @@ from earmark.params.tracer import (
     Wav2Vec2FrontEndParams,
 )
 from earmark.params.training import ComputeParams, TrainingParams
+from earmark.params.verdict import VerdictParams
 
 __all__ = [
     "AasistParams",
@@ -71,6 +72,7 @@ __all__ = [
     "TracerParams",
     "TrainingParams",
     "TrialsParams",
+    "VerdictParams",
     "Wav2Vec2FrontEndParams",
     "Wav2Vec2Params",
     "WaveSpecParams",

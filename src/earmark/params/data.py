@@ -1,5 +1,6 @@
 """Settings of the data: corpora, trials, audio, features."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import model_validator
@@ -17,6 +18,14 @@ class CorpusParams(Section):
     root: str = setting("data", "ours", "folder of the corpus, relative to the working directory")
     splits: tuple[Split, ...] = setting(("train", "dev", "eval"), "ours", "splits this corpus serves", min_length=1)
     name: str | None = setting(None, "ours", "name in tables; by default that of the adapter, or of the folder")
+    licence: str | None = setting(
+        None, "ours", "SPDX name of its licence, which goes with every model trained on it; null: what is known of the adapter's corpus"
+    )
+
+    @property
+    def title(self) -> str:
+        """Its name in tables."""
+        return self.name or (Path(self.root).resolve().name if self.adapter == "folder" else self.adapter)
 
 
 class TrialsParams(Section):

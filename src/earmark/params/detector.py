@@ -97,3 +97,6 @@ class ScoringParams(Section):
     """Scoring of whole utterances in windows of clip length."""
 
     batch_size: int = setting(32, "ours", "windows scored at once", ge=1)
+    train_sample: int = setting(
+        2000, "ours", "train utterances that are scored too: a recording far from all of them is called unlike training", ge=2
+    )

@@ -13,6 +13,7 @@ from earmark.params.detector import AugmentationParams, LossParams, ScoringParam
 from earmark.params.section import Section, setting
 from earmark.params.tracer import CqtFrontEndParams, EnsembleParams, FrontEndParams, TracerParams
 from earmark.params.training import ComputeParams, TrainingParams
+from earmark.params.verdict import VerdictParams
 
 
 class Params(Section):
@@ -33,6 +34,7 @@ class Params(Section):
     front_end: FrontEndParams = setting(CqtFrontEndParams(), "ours", "what the tracer reads")
     tracer: TracerParams = TracerParams()
     ensemble: EnsembleParams = EnsembleParams()
+    verdict: VerdictParams = VerdictParams()
     evaluation: EvaluationParams = EvaluationParams()
     compute: ComputeParams = ComputeParams()
 

@@ -5,6 +5,7 @@ Shapes: N utterances, S known sources, E embedding.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def embed_splits(setup: Setup, protocol: Path, members: Path, output: Path, shar
     Errors: InputError when a member was trained with other params, or members differ in sources.
     """
     rows = select(setup.stored, Trials(read_table(protocol), setup.tracer).spoofs(*SPLITS))
-    loaded, metas = load_members(setup, members)
+    loaded, metas = load_members(setup.tracer.members, setup.sections, members)
     marks = {"members": digest(members, tuple(loaded)), "sources": json.dumps(agreed_sources(metas))}
 
     def make(part: pd.DataFrame) -> pd.DataFrame:
@@ -115,9 +116,9 @@ def embed_splits(setup: Setup, protocol: Path, members: Path, output: Path, shar
     return {"utterances": len(rows), "members": len(loaded), "complete": float(complete)}
 
 
-def load_members(setup: Setup, folder: Path) -> tuple[dict[str, Member], dict[str, dict[str, Any]]]:
+def load_members(names: Iterable[str], sections: dict[str, Section], folder: Path) -> tuple[dict[str, Member], dict[str, dict[str, Any]]]:
     """Members by name, and their checkpoints' dicts. Errors: InputError when one was trained with other params."""
-    found = {name: load_member(folder / f"{name}.safetensors", setup) for name in setup.tracer.members}
+    found = {name: load_member(folder / f"{name}.safetensors", sections) for name in names}
     return {name: member for name, (member, _) in found.items()}, {name: meta for name, (_, meta) in found.items()}
 
 
@@ -185,12 +186,15 @@ def save_member(
     sections: dict[str, Section],
 ) -> None:  # fmt: skip
     """Weights with the params they came of and the sources they know."""
-    tensors = dict(member.state_dict()) if isinstance(member, Tracer) else {name: torch.from_numpy(getattr(member, name)) for name in NAMES}
+    if isinstance(member, Tracer):
+        tensors, meta = dict(member.state_dict()), meta | {"features": member.features}
+    else:
+        tensors = {name: torch.from_numpy(getattr(member, name)) for name in NAMES}
     described = {name: json.loads(section.model_dump_json()) for name, section in {"member": params, **sections}.items()}
     checkpoint.save(path, tensors, meta | described | {"sources": sources})
 
 
-def load_member(path: Path, setup: Setup) -> tuple[Member, dict[str, Any]]:
+def load_member(path: Path, sections: dict[str, Section]) -> tuple[Member, dict[str, Any]]:
     """Member in evaluation mode, and the checkpoint's dict.
 
     Errors: InputError when the file holds none, or one that was trained with other params.
@@ -198,10 +202,10 @@ def load_member(path: Path, setup: Setup) -> tuple[Member, dict[str, Any]]:
     tensors, meta = checkpoint.load(path)
     if "sources" not in meta:
         raise InputError(f"{path} holds no tracer")
-    refuse_other_params(meta, setup.sections, path)
+    refuse_other_params(meta, sections, path)
     params = TypeAdapter(MemberParams).validate_python(meta["member"])
     if isinstance(params, GmmParams):
         return SourceMixtures(**{name: tensors[name].numpy() for name in NAMES}), meta
-    network = Tracer(setup.clips_of(params).width, params, len(meta["sources"]))
+    network = Tracer(meta["features"], params, len(meta["sources"]))
     network.load_state_dict(tensors, strict=True)
     return Network(network.eval(), params), meta

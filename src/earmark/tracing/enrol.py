@@ -73,7 +73,7 @@ def embed_clips(params: Params, ensemble: Ensemble, folder: Path, members: Path)
         table = select(Features(features), table)
         front_end.precompute(params.front_end, params.compute, Features(features), hidden)
         setup = set_up(params.audio, params.cqt, params.front_end, params.tracer, params.compute, features, hidden)
-        loaded, _ = load_members(setup, members)
+        loaded, _ = load_members(setup.tracer.members, setup.sections, members)
         names = table["utterance_id"].tolist()
         outputs = {name: outputs_of(member, setup, names) for name, member in loaded.items()}
     return fuse_embeddings(outputs, ensemble.shares), dict(zip(names, table["digest"], strict=True))
