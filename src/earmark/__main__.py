@@ -99,6 +99,31 @@ def copysynthesis(
 
 
 @app.command()
+def check(
+    inputs: Annotated[list[str] | None, typer.Argument(help="media files, folders, or - for stdin", metavar="FILE|DIR|-")] = None,
+    model: Annotated[str, typer.Option(help="folder of a model, models:/earmark@champion, or runs:/ID/model")] = stages.ARTIFACTS["model"],
+    json: Annotated[bool, typer.Option("--json", help="print a line of JSON a file; its form: docs/verdict.schema.json")] = False,
+    html: Annotated[Path | None, typer.Option(help="write evidence reports: a page x.html, or a folder of one a file")] = None,
+    prior: Annotated[float | None, typer.Option(help="probability of spoof before listening; default: the model's")] = None,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="exit with 10 on a spoof, else 11 on an inconclusive file")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    enrolled: Annotated[Path, typer.Option(help="file of the enrolled sources")] = Path("artifacts/enrolled.safetensors"),
+    schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of --json and end")] = False,
+) -> None:
+    """Judge recordings: bona fide, spoof or inconclusive, how sure, and from which source. Exit code 3: some could not be judged."""
+    from earmark.verdict import command
+
+    if schema:
+        print(command.schema())
+        return
+    if not inputs:
+        raise InputError("say what to check: earmark check FILE, a folder, or - for stdin")
+    compute = params.parse({"compute": {"device": device}}, "--device").compute
+    judge = command.load_judge(Path(model), model, enrolled, compute, prior)
+    raise typer.Exit(command.check(judge, inputs, command.Options(json, html, exit_code)))
+
+
+@app.command()
 def enrol(
     clips: Annotated[Path | None, typer.Argument(help="folder of at least 5 clips of the source")] = None,
     source: Annotated[str | None, typer.Option(help="name of the source that the clips are of")] = None,

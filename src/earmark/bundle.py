@@ -44,7 +44,8 @@ def package(params: Params, protocol: Path, scores: Path, detector: Path, member
     table = read_table(protocol).set_index("utterance_id")
     scored = read_table(scores / "scores.parquet").set_index("utterance_id")
     dev = scored.index[(table.loc[scored.index, "split"] == "dev").to_numpy()]
-    calibration = Calibration.fit(scored.loc[dev, "cm_score"], table.loc[dev, "key"] == "bonafide", params.verdict.max_error)
+    key, most = table.loc[dev, "key"] == "bonafide", params.verdict.max_error
+    calibration = Calibration.fit(scored.loc[dev, "cm_score"], scored.loc[dev, "lowest"], key, most)
     with complete(output) as aside:
         (aside / TRACER).mkdir(parents=True)
         (aside / DETECTOR).parent.mkdir()

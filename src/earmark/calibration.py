@@ -21,18 +21,23 @@ Decision = Literal["bonafide", "spoof", "inconclusive"]
 
 @dataclass(frozen=True)
 class Calibration:
-    """llr = slope · cm_score + intercept, natural logarithm; between `spoof_below` and `bonafide_above` nothing is decided."""
+    """llr = slope · cm_score + intercept, natural logarithm; between `spoof_below` and `bonafide_above` nothing is decided.
+
+    `part_below` is for stretches of a recording, whose llr scatters more than that of the whole.
+    """
 
     slope: float
     intercept: float
     spoof_below: float
     bonafide_above: float
+    part_below: float
 
     @classmethod
-    def fit(cls, scores: ArrayLike, is_bonafide: ArrayLike, max_error: float) -> Self:
+    def fit(cls, scores: ArrayLike, lowest: ArrayLike, is_bonafide: ArrayLike, max_error: float) -> Self:
         """Logistic regression of the key on (N,) scores with both keys weighing alike (Brümmer and du Preez, 2006).
 
-        `max_error` is the share of either key's trials that may be decided wrongly: its quantiles bound the inconclusive region.
+        `max_error` is the share of either key's trials that may be decided wrongly: its quantiles bound the inconclusive region, and so
+        that of (N,) `lowest`, the lowest score of a window of each trial: of bona fide trials no more may hold a spoofed part.
         Errors: InputError when a score is not finite or a key has no trial.
         """
         cm, bonafide = np.asarray(scores, np.float64), np.asarray(is_bonafide, bool)
@@ -47,9 +52,10 @@ class Calibration:
         if slope <= 0:
             log.warning("on dev the detector ranks spoofs above bona fide speech: its scores are taken to say nothing (llr 0)")
             slope, intercept = 0.0, 0.0
-        line = cls(slope, intercept - slope * float(centre), 0.0, 0.0)
+        line = cls(slope, intercept - slope * float(centre), 0.0, 0.0, 0.0)
         llr = line.llr(cm)
-        return replace(line, **_region(llr[bonafide], llr[~bonafide], max_error))
+        part = _below(line.llr(lowest)[bonafide], max_error)
+        return replace(line, **_region(llr[bonafide], llr[~bonafide], max_error), part_below=part)
 
     def llr(self, scores: ArrayLike) -> Floats:
         """(N,) cm_score → (N,) natural log of p(score | bona fide) / p(score | spoof)."""

@@ -54,18 +54,17 @@ def score_splits(
 def score(
     network: WaveSpec, features: Stored, rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams, batch: int, accelerator: Accelerator
 ) -> pd.DataFrame:
-    """Table utterance_id, cm_score, windows, embedding: means over the windows of each utterance."""
+    """Table utterance_id, cm_score, lowest, windows, embedding: means over the windows of each utterance, and the lowest score of one."""
     items = list(windows(rows, features.index, audio, cqt))
     if not items:
-        return pd.DataFrame({"utterance_id": [], "cm_score": [], "windows": [], "embedding": []})
+        return pd.DataFrame({"utterance_id": [], "cm_score": [], "lowest": [], "windows": [], "embedding": []})
     found = np.concatenate(list(score_windows(network, Clips(features, audio, cqt), items, batch, accelerator)))
     owners = [utterance for utterance, _ in items]
     means = mean_by_utterance(owners, found, rows["utterance_id"].tolist())
-    counts = pd.Series(owners).value_counts().loc[rows["utterance_id"]].to_numpy()
+    windowed = pd.Series(found[:, 0].astype(np.float64)).groupby(np.array(owners)).agg(["min", "size"]).loc[rows["utterance_id"]]
     embeddings = list(means[:, 1:].astype(np.float32))
-    return pd.DataFrame(
-        {"utterance_id": rows["utterance_id"].to_numpy(), "cm_score": means[:, 0], "windows": counts, "embedding": embeddings}
-    )
+    columns = {"cm_score": means[:, 0], "lowest": windowed["min"].to_numpy(), "windows": windowed["size"].to_numpy()}
+    return pd.DataFrame({"utterance_id": rows["utterance_id"].to_numpy(), **columns, "embedding": embeddings})
 
 
 @torch.no_grad()

@@ -207,5 +207,5 @@ def test_a_recording_of_many_blocks_is_that_of_one(tmp_path, monkeypatch, rate):
     whole, _ = decode.read(path)
     monkeypatch.setattr(decode, "BLOCK_FRAMES", 999)
     with (tmp_path / "spool").open("w+b") as sink:
-        assert decode.spool(path, sink) == (rate, "libsndfile")
+        assert decode.spool(path, sink) == (rate, "libsndfile", 0.0)
     np.testing.assert_array_equal(np.fromfile(tmp_path / "spool", np.float32), whole)

@@ -16,14 +16,16 @@ from earmark import InputError
 
 SAMPLE_RATE = 16_000  # Hz; the rate that wav2vec 2.0 was trained at and that every kernel here assumes
 MIN_SAMPLES = SAMPLE_RATE // 20  # 50 ms: less holds no phone and no level worth normalising
+FULL_SCALE, RUN = 0.999, 3  # one sample at full scale is chance, three in a row are a cut-off peak
 BLOCK_FRAMES = 1 << 20  # frames decoded at a time, so that many channels never lie in memory together
 
 
 class Origin(NamedTuple):
-    """Where samples came from: the file's own rate in Hz, and the decoder that read it."""
+    """Where samples came from: the file's own rate in Hz, the decoder that read it, and the share of its samples that are clipped."""
 
     rate: int
     decoder: str
+    clipped: float
 
 
 def read(path: Path | str) -> tuple[np.ndarray, str]:
@@ -44,20 +46,22 @@ def spool(path: Path | str, sink: BinaryIO) -> Origin:
         raise InputError(f"{path}: no such file")
     start = sink.tell()
     try:
-        return Origin(_pour(path, _libsndfile_blocks(path), sink), "libsndfile")
+        rate, clipped = _pour(path, _libsndfile_blocks(path), sink)
+        return Origin(rate, "libsndfile", clipped)
     except sf.LibsndfileError as refusal:
         sink.seek(start)
         sink.truncate()
-        return Origin(_pour(path, _ffmpeg_blocks(path, refusal), sink), "ffmpeg")
+        rate, clipped = _pour(path, _ffmpeg_blocks(path, refusal), sink)
+        return Origin(rate, "ffmpeg", clipped)
 
 
-def _pour(path: Path, blocks: Iterator[tuple[np.ndarray, int]], sink: BinaryIO) -> int:
-    """Check and resample (block, rate) pairs into `sink`; return their rate."""
-    samples, peak, rate, resampler = 0, 0.0, SAMPLE_RATE, None
+def _pour(path: Path, blocks: Iterator[tuple[np.ndarray, int]], sink: BinaryIO) -> tuple[int, float]:
+    """Check and resample (block, rate) pairs into `sink`; return their rate, and the share of samples that are clipped."""
+    samples, clipped, peak, rate, resampler = 0, 0, 0.0, SAMPLE_RATE, None
     for block, rate in blocks:
         if not np.isfinite(block).all():
             raise InputError(f"{path}: holds NaN or infinite samples")
-        samples, peak = samples + len(block), max(peak, float(np.abs(block).max(initial=0)))
+        samples, clipped, peak = samples + len(block), clipped + _count_clipped(block), max(peak, float(np.abs(block).max(initial=0)))
         if rate != SAMPLE_RATE:
             resampler = resampler or soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
             block = resampler.resample_chunk(block)
@@ -70,7 +74,15 @@ def _pour(path: Path, blocks: Iterator[tuple[np.ndarray, int]], sink: BinaryIO) 
         raise InputError(f"{path}: too short: {samples} samples at {rate} Hz, at least {MIN_SAMPLES / SAMPLE_RATE:.2f} s are needed")
     if not peak > 0:
         raise InputError(f"{path}: silent from end to end")
-    return rate
+    return rate, clipped / samples
+
+
+def _count_clipped(waveform: np.ndarray) -> int:
+    """Samples of a (T,) waveform that stand at full scale in runs."""
+    full = np.abs(waveform) >= FULL_SCALE
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], full, [False]]).astype(np.int8)))
+    lengths = edges[1::2] - edges[::2]
+    return int(lengths[lengths >= RUN].sum())
 
 
 def probe(path: Path | str) -> tuple[float, str]:

@@ -20,7 +20,7 @@ from earmark.features.shards import INT16
 from earmark.params import AudioParams
 
 WHOLE = "recording"  # utterance_id of all of it
-BLOCK = 1 << 20  # samples looked at together
+BLOCK = 960_000  # samples looked at together: a minute, whole frames of any kind
 FRAMES = 3000  # a minute of CQT is computed at once
 MARGIN = 100  # frames on either side that can change a frame: the longest kernel and the tails of the decimation filters
 

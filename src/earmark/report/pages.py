@@ -1,0 +1,40 @@
+"""HTML pages that need no other file: templates filled, figures inside."""
+
+import base64
+import io
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from matplotlib.figure import Figure
+
+ENVIRONMENT = Environment(
+    loader=PackageLoader("earmark.report"),
+    autoescape=select_autoescape(default=True),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def render(template: str, **values: Any) -> str:
+    """A page of `templates/`."""
+    return ENVIRONMENT.get_template(template).render(**values)
+
+
+def embed(figure: Figure) -> str:
+    """A figure as the address of an image that lies in the page itself."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
+    return embed_png(content.getvalue())
+
+
+def embed_png(content: bytes) -> str:
+    """The same of a finished PNG."""
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def clock(seconds: float) -> str:
+    """3725.25 → 1:02:05.2."""
+    whole, tenths = divmod(round(seconds * 10), 10)
+    hours, rest = divmod(whole, 3600)
+    return (f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}") + f".{tenths}"

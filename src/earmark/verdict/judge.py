@@ -1,0 +1,150 @@
+"""One recording in, its verdict out. Shapes: W windows, M moments (half a window's hop each)."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import logit
+
+from earmark.audio.decode import SAMPLE_RATE, Origin
+from earmark.calibration import Decision, probability_of_spoof
+from earmark.features.recording import WHOLE, Recording, open_recording
+from earmark.system import Floats, Heard, System
+from earmark.tracing.enrolment import Enrolled
+from earmark.tracing.ensemble import Answer
+from earmark.tracing.unseen import unit
+from earmark.verdict.answer import Model, Nearest, SourceAnswer, SourceShare, SpoofedPart, Verdict, Window
+from earmark.verdict.cautions import find_cautions
+
+UNSEEN = "unseen source"
+NEAREST = 5  # training sources shown as the nearest
+Show = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A loaded model, ready to judge recordings; `enrolled` are sources added to it."""
+
+    system: System
+    model: Model
+    enrolled: Enrolled | None = None
+    prior_spoof: float | None = None  # None: that of params
+
+    @property
+    def prior(self) -> float:
+        """Probability of spoof before listening."""
+        return self.system.params.verdict.prior_spoof if self.prior_spoof is None else self.prior_spoof
+
+    def judge(self, path: Path, name: str | None = None, show: Show = lambda done, of: None) -> Verdict:
+        """The verdict on a file. Errors: InputError when it cannot be decoded, or holds nothing to judge."""
+        with open_recording(path, self.system.params.audio, self.system.transform) as (recording, origin):
+            heard = self.system.hear(recording, show)
+            return self.conclude(path, name or str(path), recording, origin, heard)
+
+    def conclude(self, path: Path, name: str, recording: Recording, origin: Origin, heard: Heard) -> Verdict:
+        """The verdict on what was heard."""
+        calibration, shift = self.system.calibration, float(logit(self.prior))
+        llr, each = float(calibration.llr(heard.cm_score)), calibration.llr(heard.scores)
+        decisions: list[Decision] = [calibration.decide(value, self.prior) for value in each]
+        spans = list(zip(heard.starts / SAMPLE_RATE, self._ends(recording, heard) / SAMPLE_RATE, strict=True))
+        parts = self._spoofed_parts(recording, heard, each)
+        decision = calibration.decide(llr, self.prior)
+        if decision == "bonafide" and parts:
+            decision = "inconclusive"  # the mean over hours hides a sentence
+        chosen = np.array([any(part.start < end and part.end > start for part in parts) for start, end in spans])
+        traced = np.ones(len(chosen), bool) if decision == "spoof" or not chosen.any() else chosen
+        distance = float(self.system.conditions.distance(heard.embedding[None])[0])
+        return Verdict(
+            file=name,
+            sha256=digest(path),
+            seconds=recording.heard / SAMPLE_RATE,
+            sample_rate=origin.rate,
+            decoder=origin.decoder,
+            decision=decision,
+            probability_of_spoof=float(probability_of_spoof(llr, self.prior)),
+            prior_of_spoof=self.prior,
+            llr=llr,
+            cm_score=heard.cm_score,
+            spoof_below=calibration.spoof_below + shift,
+            bonafide_above=calibration.bonafide_above + shift,
+            spoofed_parts=parts,
+            source=self._source(recording, heard, traced),
+            distance=distance,
+            cautions=find_cautions(recording, origin, distance, self.system),
+            timeline=[
+                Window(start=start, end=end, llr=value, decision=what)
+                for (start, end), value, what in zip(spans, each, decisions, strict=True)
+            ],
+            model=self.model,
+        )
+
+    def _ends(self, recording: Recording, heard: Heard) -> Floats:
+        """(W,) last sample of each window that was really recorded."""
+        return np.minimum(heard.starts + self.system.params.audio.clip_samples, recording.heard)
+
+    def _spoofed_parts(self, recording: Recording, heard: Heard, llr: Floats) -> list[SpoofedPart]:
+        """Stretches in which the mean llr of the windows that cover a moment is as low as bona fide recordings' hardly ever is."""
+        ends = self._ends(recording, heard)
+        edges = np.unique(np.concatenate([heard.starts, ends]))
+        sums, counts = np.zeros(len(edges)), np.zeros(len(edges))
+        for bound, sign in ((heard.starts, 1), (ends, -1)):
+            np.add.at(sums, np.searchsorted(edges, bound), sign * llr)
+            np.add.at(counts, np.searchsorted(edges, bound), sign)
+        means = np.cumsum(sums)[:-1] / np.cumsum(counts)[:-1]
+        parts: list[SpoofedPart] = []
+        for moment in np.flatnonzero(means - float(logit(self.prior)) <= self.system.calibration.part_below):
+            start, end, least = edges[moment] / SAMPLE_RATE, edges[moment + 1] / SAMPLE_RATE, float(means[moment])
+            if parts and parts[-1].end == start:
+                start, least = parts[-1].start, min(parts.pop().llr, least)
+            parts.append(SpoofedPart(start=start, end=end, llr=least))
+        return parts
+
+    def _source(self, recording: Recording, heard: Heard, chosen: Any) -> SourceAnswer | None:
+        """What the tracer says of the chosen windows."""
+        stretches = self.system.stretches(heard, chosen, int(recording.index.at[WHOLE, "samples"]))
+        answer, ensemble = self.system.trace(recording, stretches), self.system.ensemble
+        if answer is None or ensemble is None:
+            return None
+        claimed = self._claimed(answer)
+        unseen = bool(answer.ood_score[0] > ensemble.threshold)
+        known = answer.posterior[0, :-1]
+        cosines = (answer.embeddings @ unit(ensemble.bank.means).T)[0]
+        return SourceAnswer(
+            answer=claimed or (UNSEEN if unseen else ensemble.sources[int(answer.logits[0].argmax())]),
+            unseen=unseen,
+            unseen_probability=float(answer.posterior[0, -1]),
+            ood_score=float(answer.ood_score[0]),
+            sources=[SourceShare(source=name, probability=value) for name, value in _ranked(ensemble.sources, known)],
+            conformal_set=[name for name, held in zip(ensemble.sources, answer.sets[0], strict=True) if held],
+            enrolled=claimed,
+            nearest=[Nearest(source=name, cosine=value) for name, value in _ranked(ensemble.sources, cosines)[:NEAREST]],
+            seconds=min(sum(length for _, length in stretches), recording.heard) / SAMPLE_RATE,
+        )
+
+    def _claimed(self, answer: Answer) -> str | None:
+        if self.enrolled is None or self.system.ensemble is None:
+            return None
+        claim = int(self.enrolled.claim(answer.embeddings, self.system.ensemble)[0])
+        return self.enrolled.names[claim] if claim >= 0 else None
+
+
+def describe_model(manifest: dict[str, Any], place: str) -> Model:
+    """What a verdict says of the model."""
+    params = hashlib.sha256(json.dumps(manifest["params"], sort_keys=True).encode()).hexdigest()
+    code = manifest["code"]
+    return Model(digest=manifest["digest"], version=code["version"], commit=code["commit"], params=params, place=place)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _ranked(names: tuple[str, ...], values: Floats) -> list[tuple[str, float]]:
+    """Names and values, the greatest first."""
+    return [(names[row], float(values[row])) for row in np.argsort(-values, kind="stable")]
