@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -17,12 +18,31 @@ MIN_SAMPLES = SAMPLE_RATE // 20  # 50 ms: less holds no phone and no level worth
 BLOCK_FRAMES = 1 << 20  # frames decoded at a time, so that many channels never lie in memory together
 
 
+class SilentError(InputError):
+    """A recording whose every sample is zero."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a file stores its audio: samples a second, container (WAV, FLAC, MP3), coding of the samples (PCM_16, VORBIS)."""
+
+    rate: int
+    container: str
+    coding: str
+
+
 def read(path: Path | str) -> tuple[np.ndarray, str]:
     """Decode a recording to (T,) float32 at 16 kHz, mean of its channels, and name the decoder used.
 
     FFmpeg (PyAV) reads only what libsndfile refuses; on lossless files both give the same samples to the bit.
     Errors: InputError naming the file when it is missing, no audio, truncated, too short, silent or not finite.
     """
+    waveform, rate, decoder = decode(path)
+    return resample(waveform, rate), decoder
+
+
+def decode(path: Path | str) -> tuple[np.ndarray, int, str]:
+    """Decode a recording as `read`, at its own rate: (T,) float32, the rate, the decoder. Errors: InputError as `read`."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -31,9 +51,23 @@ def read(path: Path | str) -> tuple[np.ndarray, str]:
     except sf.LibsndfileError as refusal:
         (waveform, rate), decoder = _read_ffmpeg(path, refusal), "ffmpeg"
     _check(path, waveform, rate)
+    return waveform, rate, decoder
+
+
+def resample(waveform: np.ndarray, rate: int) -> np.ndarray:
+    """Bring a (T,) waveform to 16 kHz."""
     if rate != SAMPLE_RATE:
         waveform = soxr.resample(waveform, rate, SAMPLE_RATE, quality="HQ")
-    return np.ascontiguousarray(waveform, dtype=np.float32), decoder
+    return np.ascontiguousarray(waveform, dtype=np.float32)
+
+
+def describe(path: Path | str) -> Form:
+    """What the header says of a file's form. Errors: InputError as `read`."""
+    try:
+        info = sf.info(path)
+        return Form(info.samplerate, info.format, info.subtype)
+    except sf.LibsndfileError as refusal:
+        return _open_ffmpeg(Path(path), refusal)[1]
 
 
 def probe(path: Path | str) -> tuple[float, str]:
@@ -49,7 +83,7 @@ def probe(path: Path | str) -> tuple[float, str]:
     try:
         return sf.info(io.BytesIO(content)).duration, digest
     except sf.LibsndfileError as refusal:
-        return _probe_ffmpeg(path, refusal), digest
+        return _open_ffmpeg(path, refusal)[0], digest
 
 
 def normalise_level(waveform: np.ndarray, level_dbfs: float) -> np.ndarray:
@@ -83,11 +117,13 @@ def _check_riff_size(path: Path) -> None:
         raise InputError(f"{path}: truncated: {there} of {stated} bytes are there; fetch the file again")
 
 
-def _probe_ffmpeg(path: Path, refusal: Exception) -> float:
+def _open_ffmpeg(path: Path, refusal: Exception) -> tuple[float, Form]:
+    """Seconds and form that FFmpeg finds in the header."""
     try:
         with av.open(str(path)) as container:
             if container.streams.audio:
-                return (container.duration or 0) / av.time_base
+                stream = container.streams.audio[0]
+                return (container.duration or 0) / av.time_base, Form(stream.rate, container.format.name, stream.codec_context.name)
     except (FFmpegError, ValueError, OSError) as error:
         raise InputError(f"{path}: no decoder reads it (libsndfile: {refusal}; FFmpeg: {error})") from error
     raise InputError(f"{path}: holds no audio stream")
@@ -131,4 +167,4 @@ def _check(path: Path, waveform: np.ndarray, rate: int) -> None:
     if len(waveform) * SAMPLE_RATE < MIN_SAMPLES * rate:
         raise InputError(f"{path}: too short: {len(waveform)} samples at {rate} Hz, at least {MIN_SAMPLES / SAMPLE_RATE:.2f} s are needed")
     if not np.abs(waveform).max() > 0:
-        raise InputError(f"{path}: silent from end to end")
+        raise SilentError(f"{path}: silent from end to end")
