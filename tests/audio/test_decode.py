@@ -143,6 +143,24 @@ def test_a_probe_names_what_no_decoder_opens(tmp_path, name):
         decode.probe(tmp_path / name)
 
 
+def test_a_file_is_described_by_its_own_form(tmp_path):
+    sf.write(tmp_path / "a.wav", tone(44_100), 44_100, subtype="PCM_24")
+    encode(tmp_path / "a.m4a", "aac", tone(22_050, 1), 22_050)
+    assert decode.describe(tmp_path / "a.wav") == decode.Form(44_100, "WAV", "PCM_24")
+    form = decode.describe(tmp_path / "a.m4a")
+    assert (form.rate, form.coding) == (22_050, "aac")
+    assert "mp4" in form.container
+
+
+def test_silence_is_told_from_other_faults_and_a_file_is_decoded_at_its_own_rate(tmp_path):
+    sf.write(tmp_path / "zeros.wav", np.zeros(8_000), 8_000)
+    with pytest.raises(decode.SilentError, match=r"zeros\.wav: silent from end to end"):
+        decode.read(tmp_path / "zeros.wav")
+    sf.write(tmp_path / "a.wav", tone(8_000), 8_000)
+    waveform, rate, decoder = decode.decode(tmp_path / "a.wav")
+    assert (len(waveform), rate, decoder) == (4_000, 8_000, "libsndfile")
+
+
 def test_a_folder_named_like_a_recording_is_refused(tmp_path):
     (tmp_path / "a.wav").mkdir()
     for call in (decode.read, decode.probe):

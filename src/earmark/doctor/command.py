@@ -38,5 +38,5 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
         table.add_row(finding.check, finding.severity, f"[{style}]{finding.status}[/]", found, finding.summary)
     console.print(table)
     for finding in diagnosis.findings:
-        if finding.advice:
-            console.print(f"{finding.check}: {finding.advice}", markup=False, highlight=False)
+        for line in finding.advice.splitlines():
+            console.print(f"{finding.check}: {line}", markup=False, highlight=False)

@@ -7,6 +7,7 @@ to band, peaks and pauses is a trace that a detector is meant to find, and is sh
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -64,11 +65,13 @@ class Trials:
         """Trials of the rarer key."""
         return int(min(np.count_nonzero(self.is_bonafide), np.count_nonzero(~self.is_bonafide)))
 
-    def folds(self) -> NDArray[np.int64]:
-        """(r,) numbers of what stays together in cross-validation: speakers, else groups, else single trials."""
+    @cached_property
+    def tied(self) -> NDArray[np.int64]:
+        """(r,) numbers of trials that rise and fall together: of a speaker, else of a group, else each alone; either key has some."""
         for column in ("speaker", "group"):
-            if self.rows[column].notna().all():
-                return self.rows[column].factorize()[0]
+            names = self.rows[column]
+            if names.notna().all() and names.groupby(self.is_bonafide).nunique().min() > 1:
+                return names.factorize()[0]
         return np.arange(len(self.rows))
 
 
@@ -81,7 +84,7 @@ def check_cues(table: pd.DataFrame, settings: DoctorParams, seed: int) -> tuple[
     found = cues[cues["separates"].astype(bool)].drop(columns=["judged", "separates"])
     named = ", ".join(found["cue"].unique())
     what = f"{named}: AUC of {settings.max_auc:g} or more without listening to speech"
-    advice = "; ".join(f"{cue}: {ADVICE.get(cue, HISTORY_ADVICE)}" for cue in found["cue"].unique())
+    advice = "\n".join(f"{cue}: {ADVICE.get(cue, HISTORY_ADVICE)}" for cue in found["cue"].unique())
     finding = judge("cheap_cues", settings.cheap_cues, found, what, advice, unit="cues")
     if not parts:
         finding = replace(finding, summary=f"not judged: no split has {settings.min_trials} trials of both keys")
@@ -110,15 +113,13 @@ def measure(trials: Trials, settings: DoctorParams, seed: int) -> list[dict[str,
     for cue in forms:
         rows.append(_row(trials, cue, predict(trials, [], [cue]), settings, seed))
     rows.append(_row(trials, TOGETHER, predict(trials, list(MEASURED), forms), settings, seed))
-    return [row for row in rows if row]
+    return rows
 
 
 def _row(
-    trials: Trials, cue: str, scores: NDArray[np.float64] | None, settings: DoctorParams, seed: int, either_way: bool = False
+    trials: Trials, cue: str, scores: NDArray[np.float64], settings: DoctorParams, seed: int, either_way: bool = False
 ) -> dict[str, object]:
     """A cue's AUC with its interval; `either_way`: whichever key has more of it."""
-    if scores is None:
-        return {}
     key = trials.is_bonafide
     auc, low, high = area(scores, trials, settings, seed)
     if either_way and auc < 0.5:
@@ -135,10 +136,10 @@ def area(scores: NDArray[np.float64], trials: Trials, settings: DoctorParams, se
     order = np.argsort(scores, kind="stable")
     key, rows = trials.is_bonafide[order], trials.rows.iloc[order]
     last = np.flatnonzero(np.append(np.diff(scores[order]) > 0, True))
-    clusters = number_clusters(key, rows["speaker"].tolist(), rows["source"].tolist())
+    clusters = number_clusters(key, trials.tied[order].tolist(), rows["source"].tolist())
     generator = np.random.default_rng(seed)
     draws = [_weighted_area(key, last, draw_weights(*clusters, generator)) for _ in range(settings.resamples)]
-    tail = (1 - settings.level) / 2
+    tail = (1 - settings.confidence) / 2
     low, high = np.nanquantile(draws, [tail, 1 - tail]) if np.isfinite(draws).any() else (0.0, 1.0)
     return _weighted_area(key, last, np.ones(len(key))), float(low), float(high)
 
@@ -149,12 +150,10 @@ def _weighted_area(key: NDArray[np.bool_], last: NDArray[np.int64], weights: NDA
     return float(1 - np.trapezoid(bonafide, spoof) / (bonafide[-1] * spoof[-1])) if bonafide[-1] * spoof[-1] > 0 else np.nan
 
 
-def predict(trials: Trials, measured: list[str], forms: list[str]) -> NDArray[np.float64] | None:
-    """(r,) log-odds of bona fide by logistic regression on splines and categories, each fold's from the others; None: too few groups."""
-    groups, key = trials.folds(), trials.is_bonafide
+def predict(trials: Trials, measured: list[str], forms: list[str]) -> NDArray[np.float64]:
+    """(r,) log-odds of bona fide by logistic regression on splines and categories, each fold's from the others."""
+    groups, key = trials.tied, trials.is_bonafide
     folds = min(FOLDS, *(len(np.unique(groups[part])) for part in (key, ~key)))
-    if folds < 2:
-        return None
     columns = trials.rows[[*measured, *forms]].astype(dict.fromkeys(forms, "str")).fillna(dict.fromkeys(forms, "unknown"))
     model = make_pipeline(
         make_column_transformer(

@@ -27,7 +27,7 @@ class DoctorParams(Section):
     min_correlation: float = setting(0.85, "ours", "correlation of waveforms from which one is the other, re-encoded", ge=0.5, le=1)
     min_overlap: float = setting(0.8, "ours", "share of the shorter recording that must lie in the longer one", gt=0, le=1)
     max_auc: float = setting(0.7, "ours", "AUC from which a cheap cue separates, when its interval excludes chance", gt=0.5, le=1)
-    level: float = setting(0.99, "ours", "confidence level of the AUC's interval: many cues are asked", ge=0.5, lt=1)
+    confidence: float = setting(0.99, "ours", "confidence level of the AUC's interval: many cues are asked", ge=0.5, lt=1)
     resamples: int = setting(400, "ours", "bootstrap resamples of an AUC, clustered by speaker and source", ge=100)
     min_trials: int = setting(20, "ours", "trials of either key below which no AUC is given", ge=2)
     history: tuple[str, ...] = setting(

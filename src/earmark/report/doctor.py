@@ -31,7 +31,7 @@ CUES = {
     "together": ("all together", "", 0),
 }
 VERDICTS = {"pass": "Nothing found.", "warn": "Fit to run, with warnings.", "fail": "Not fit to run: mend what failed."}
-WIDTH = 220  # of an AUC's axis, from 0 to 1
+WIDTH = 160  # of an AUC's axis, from 0 to 1
 
 
 def render(content: dict[str, Any]) -> str:
