@@ -109,9 +109,9 @@ def change(tiny: Params) -> Callable[..., Params]:
 
 @pytest.fixture(scope="session")
 def prepared(tiny: Params, tmp_path_factory) -> Path:
-    """Workspace with copies, protocol and features."""
+    """Workspace with copies, protocol, diagnosis and features."""
     workspace = tmp_path_factory.mktemp("workspace")
-    for name in ("synthesize_copies", "prepare_protocol", "precompute_cqt"):
+    for name in ("synthesize_copies", "prepare_protocol", "doctor", "precompute_cqt"):
         stages.run(name, tiny, workspace)
     return workspace
 
@@ -133,7 +133,7 @@ def done(prepared: Path, tiny: Params, tmp_path_factory) -> Path:
     """Workspace in which all stages have run."""
     workspace = tmp_path_factory.mktemp("done")
     shutil.copytree(prepared, workspace, dirs_exist_ok=True)
-    for name in list(stages.STAGES)[3:]:
+    for name in list(stages.STAGES)[4:]:
         stages.run(name, tiny, workspace)
     return workspace
 

@@ -57,6 +57,7 @@ def test_an_evaluation_has_the_same_numbers_twice(done, tiny):
     {
         "synthesize_copies": {"corpora", "trials", "copysynthesis"},
         "prepare_protocol": {"corpora", "trials"},
+        "doctor": {"doctor", "trials"},
         "precompute_cqt": {"audio", "cqt", "sharding", "trials"},
         "train_detector": {"seed", "audio", "cqt", "wavespec", "loss", "augmentation", "training", "scoring", "compute"},
         "score_detector": {"audio", "cqt", "scoring", "compute"},
@@ -118,7 +119,7 @@ def test_every_command_has_one_line_of_help(tmp_path):
 
     lines = earmark("--help", cwd=tmp_path).stdout.splitlines()
     listed = {line.split()[0]: line.split()[1:] for line in lines[lines.index("Commands:") + 1 :] if line.strip()}
-    assert set(stages.STAGES) | {"params", "metrics", "copysynthesis"} <= set(listed)
+    assert set(stages.STAGES) | {"params", "metrics", "copysynthesis", "doctor"} <= set(listed)
     assert len(listed) == len(app.registered_commands)
     assert all(len(words) > 3 for words in listed.values())
 

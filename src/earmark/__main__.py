@@ -35,7 +35,30 @@ def _add_stage(stage: stages.Stage) -> None:
 
 
 for _stage in stages.STAGES.values():
-    _add_stage(_stage)
+    if _stage.name != "doctor":  # has a command of its own below
+        _add_stage(_stage)
+
+
+@app.command(rich_help_panel="Stages")
+def doctor(
+    corpus: Annotated[Path | None, typer.Argument(help="folder corpus to check; without it the stage, on the protocol of the run")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder to write the report to: HTML, JSON, CSVs")] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
+    params_file: Annotated[
+        Path | None,
+        typer.Option("--params", help="severities and thresholds; by default the stage's are params.yaml, CORPUS's built in"),
+    ] = None,
+) -> None:
+    """Check corpora for faults, leaks and cheap cues; exit code 1 when a check of severity error fails."""
+    if corpus is None:
+        if out or json:
+            raise InputError("--out and --json belong to a corpus: earmark doctor CORPUS; the stage writes artifacts/diagnosis")
+        stages.run("doctor", params.load(params_file or Path("params.yaml")))
+        return
+    from earmark.doctor.command import check_folder
+
+    if not check_folder(corpus, params_file, out, json):
+        raise typer.Exit(1)
 
 
 @app.command("params")

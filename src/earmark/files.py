@@ -25,7 +25,7 @@ def complete(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.part")  # one name, so that what a killed run left is overwritten
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(aside)
+        remove(aside)
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
@@ -39,7 +39,7 @@ def complete(path: Path) -> Iterator[Path]:
             raise  # another file's trouble, with its own name
         raise _unwritable(path, error) from error
     finally:
-        _remove(aside)
+        remove(aside)
 
 
 def _unwritable(path: Path, error: Exception) -> InputError:
@@ -55,7 +55,8 @@ def read_metadata(path: Path) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in raw.items() if key != b"pandas"}
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

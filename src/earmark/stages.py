@@ -18,6 +18,7 @@ from earmark.params import (
     CopySynthesisParams,
     CorpusParams,
     CqtParams,
+    DoctorParams,
     EnsembleParams,
     EvaluationParams,
     FrontEndParams,
@@ -58,11 +59,24 @@ def prepare_protocol(corpora: tuple[CorpusParams, ...], trials: TrialsParams, *,
     return {f"{split}/{key}": int(count) for (split, key), count in counts.items()}  # pyright: ignore[reportGeneralTypeIssues]
 
 
+def doctor(doctor: DoctorParams, trials: TrialsParams, *, protocol: Path, output: Path) -> Flat:
+    """Check the corpora for faults, leaks and cheap cues, and stop the run when a check of severity error fails."""
+    from rich.console import Console
+
+    from earmark.doctor.command import show
+    from earmark.doctor.diagnose import run
+    from earmark.files import read_table
+
+    diagnosis = run(read_table(protocol), doctor, trials, output)
+    show(diagnosis, Console(stderr=True))
+    return {finding.check: finding.count for finding in diagnosis.findings if finding.status != "off"}
+
+
 def precompute_cqt(
     audio: AudioParams, cqt: CqtParams, sharding: ShardingParams, trials: TrialsParams, *,
-    protocol: Path, output: Path, shard: str = "1/1",
+    protocol: Path, diagnosis: Path, output: Path, shard: str = "1/1",
 ) -> Flat:  # fmt: skip
-    """Decode every recording once, and write waveforms and CQTs into few memory-mapped shards."""
+    """Decode every recording once, and write waveforms and CQTs into few memory-mapped shards; `diagnosis` is there when they may be."""
     from earmark.corpora.checks import refuse_unreadable
     from earmark.features.shards import precompute
     from earmark.files import read_table
@@ -221,6 +235,7 @@ class Stage:
 ARTIFACTS = {
     "copies": "artifacts/copies",
     "protocol": "artifacts/protocol.parquet",
+    "diagnosis": "artifacts/diagnosis",
     "features": "artifacts/features",
     "detector": "artifacts/detector",
     "scores": "artifacts/scores",
@@ -236,7 +251,8 @@ STAGES = {
     for stage in (
         Stage(synthesize_copies, "copies", data=True),
         Stage(prepare_protocol, "protocol", ("copies",), data=True),
-        Stage(precompute_cqt, "features", ("protocol",), data=True),
+        Stage(doctor, "diagnosis", ("protocol",), data=True),
+        Stage(precompute_cqt, "features", ("protocol", "diagnosis"), data=True),
         Stage(train_detector, "detector", ("protocol", "features")),
         Stage(score_detector, "scores", ("protocol", "features", "detector")),
         Stage(precompute_front_end, "hidden", ("features",)),

@@ -37,8 +37,8 @@ def encode(path: Path, codec: str, waveform: np.ndarray, rate: int) -> Path:
 def test_any_rate_and_channels_become_16_khz_mono(tmp_path, rate, channels):
     path = tmp_path / "a.wav"
     sf.write(path, np.repeat(tone(rate)[:, None], channels, axis=1), rate, subtype="PCM_16")
-    waveform, decoder = decode.read(path)
-    assert decoder == "libsndfile"
+    waveform, origin = decode.read(path)
+    assert origin.decoder == "libsndfile"
     assert waveform.dtype == np.float32
     assert len(waveform) == pytest.approx(8_000, abs=1)
     np.testing.assert_allclose(waveform[500:-500], tone(16_000)[500 : len(waveform) - 500], atol=2e-3)
@@ -54,8 +54,8 @@ def test_channels_are_averaged(tmp_path):
 def test_formats_of_libsndfile(tmp_path, suffix, options):
     path = tmp_path / f"a.{suffix}"
     sf.write(path, tone(16_000, 1), 16_000, **options)
-    waveform, decoder = decode.read(path)
-    assert decoder == "libsndfile"
+    waveform, origin = decode.read(path)
+    assert origin.decoder == "libsndfile"
     assert len(waveform) == pytest.approx(16_000, abs=1200)
     assert loudest_hz(waveform) == pytest.approx(440, abs=2)
     assert decode.probe(path)[0] == pytest.approx(len(waveform) / 16_000, abs=0.1)
@@ -63,8 +63,8 @@ def test_formats_of_libsndfile(tmp_path, suffix, options):
 
 def test_what_libsndfile_refuses_is_read_by_ffmpeg(tmp_path):
     path = encode(tmp_path / "a.m4a", "aac", tone(44_100, 1), 44_100)
-    waveform, decoder = decode.read(path)
-    assert decoder == "ffmpeg"
+    waveform, origin = decode.read(path)
+    assert origin.decoder == "ffmpeg"
     assert len(waveform) == pytest.approx(16_000, abs=1200)
     assert loudest_hz(waveform) == pytest.approx(440, abs=2)
     assert decode.probe(path)[0] == pytest.approx(1, abs=0.1)
@@ -145,6 +145,21 @@ def test_a_probe_names_what_no_decoder_opens(tmp_path, name):
         decode.probe(tmp_path / name)
 
 
+def test_a_file_is_described_by_its_own_form(tmp_path):
+    sf.write(tmp_path / "a.wav", tone(44_100), 44_100, subtype="PCM_24")
+    encode(tmp_path / "a.m4a", "aac", tone(22_050, 1), 22_050)
+    assert decode.describe(tmp_path / "a.wav") == decode.Form(44_100, "WAV", "PCM_24")
+    form = decode.describe(tmp_path / "a.m4a")
+    assert (form.rate, form.coding) == (22_050, "aac")
+    assert "mp4" in form.container
+
+
+def test_silence_is_told_from_other_faults(tmp_path):
+    sf.write(tmp_path / "zeros.wav", np.zeros(8_000), 8_000)
+    with pytest.raises(decode.SilentError, match=r"zeros\.wav: silent from end to end"):
+        decode.read(tmp_path / "zeros.wav")
+
+
 def test_a_folder_named_like_a_recording_is_refused(tmp_path):
     (tmp_path / "a.wav").mkdir()
     for call in (decode.read, decode.probe):
@@ -209,3 +224,19 @@ def test_a_recording_of_many_blocks_is_that_of_one(tmp_path, monkeypatch, rate):
     with (tmp_path / "spool").open("w+b") as sink:
         assert decode.spool(path, sink) == (rate, "libsndfile", 0.0)
     np.testing.assert_array_equal(np.fromfile(tmp_path / "spool", np.float32), whole)
+
+
+def test_peaks_cut_off_at_full_scale_are_counted(tmp_path):
+    sf.write(tmp_path / "a.wav", np.clip(4 * tone(8_000), -1, 1), 8_000)
+    sf.write(tmp_path / "b.wav", tone(8_000), 8_000)
+    found = [decode.read(tmp_path / name)[1].clipped for name in ("a.wav", "b.wav")]
+    assert found[0] == pytest.approx(2 / np.pi * np.arccos(1 / 1.2), abs=0.03)
+    assert found[1] == 0
+
+
+def test_clipped_samples_count_in_runs_alone():
+    sound = np.zeros(100, np.float32)
+    sound[[1, 5, 6]] = 1
+    assert decode._count_clipped(sound) == 0
+    sound[10:13], sound[97:] = -1, 1
+    assert decode._count_clipped(sound) == 6

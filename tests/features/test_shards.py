@@ -114,7 +114,7 @@ from earmark import params, stages
 stage = stages.STAGES["precompute_cqt"]
 settings = params.load(Path(sys.argv[1]))
 sections = {name: getattr(settings, name) for name in stage.sections}
-stage.function(**sections, protocol=Path(sys.argv[2]), output=Path(sys.argv[3]))
+stage.function(**sections, protocol=Path(sys.argv[2]), diagnosis=Path(sys.argv[2]), output=Path(sys.argv[3]))
 """
     (tmp_path / "p.yaml").write_text(params.dump(tiny))
     arguments = [tmp_path / "p.yaml", prepared / stages.ARTIFACTS["protocol"], tmp_path / "features"]
@@ -220,7 +220,7 @@ def run(tiny, table, share, tmp_path) -> dict[str, float]:
     write_table(tmp_path / "p.parquet", table)
     sections = {name: getattr(tiny, name) for name in ("audio", "cqt", "sharding")}
     trials = tiny.trials.model_copy(update={"max_unreadable": share})
-    return stages.precompute_cqt(**sections, trials=trials, protocol=tmp_path / "p.parquet", output=tmp_path / "out")
+    return stages.precompute_cqt(**sections, trials=trials, protocol=tmp_path / "p.parquet", diagnosis=tmp_path, output=tmp_path / "out")
 
 
 def test_unreadable_files_are_all_named_and_dropped_up_to_a_share(tiny, protocol, tmp_path, caplog):

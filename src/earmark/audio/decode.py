@@ -20,6 +20,18 @@ FULL_SCALE, RUN = 0.999, 3  # one sample at full scale is chance, three in a row
 BLOCK_FRAMES = 1 << 20  # frames decoded at a time, so that many channels never lie in memory together
 
 
+class SilentError(InputError):
+    """A recording whose every sample is zero."""
+
+
+class Form(NamedTuple):
+    """How a file stores its audio: samples a second, container (WAV, FLAC, MP3), coding of the samples (PCM_16, VORBIS)."""
+
+    rate: int
+    container: str
+    coding: str
+
+
 class Origin(NamedTuple):
     """Where samples came from: the file's own rate in Hz, the decoder that read it, and the share of its samples that are clipped."""
 
@@ -28,11 +40,11 @@ class Origin(NamedTuple):
     clipped: float
 
 
-def read(path: Path | str) -> tuple[np.ndarray, str]:
-    """Decode a recording to (T,) float32 at 16 kHz, mean of its channels, and name the decoder used. Errors: InputError as `spool`."""
+def read(path: Path | str) -> tuple[np.ndarray, Origin]:
+    """Decode a recording to (T,) float32 at 16 kHz, mean of its channels. Errors: InputError as `spool`."""
     memory = io.BytesIO()
     origin = spool(path, memory)
-    return np.frombuffer(memory.getbuffer(), np.float32), origin.decoder
+    return np.frombuffer(memory.getbuffer(), np.float32), origin
 
 
 def spool(path: Path | str, sink: BinaryIO) -> Origin:
@@ -73,7 +85,7 @@ def _pour(path: Path, blocks: Iterator[tuple[np.ndarray, int]], sink: BinaryIO) 
     if samples * SAMPLE_RATE < MIN_SAMPLES * rate:
         raise InputError(f"{path}: too short: {samples} samples at {rate} Hz, at least {MIN_SAMPLES / SAMPLE_RATE:.2f} s are needed")
     if not peak > 0:
-        raise InputError(f"{path}: silent from end to end")
+        raise SilentError(f"{path}: silent from end to end")
     return rate, clipped / samples
 
 
@@ -83,6 +95,15 @@ def _count_clipped(waveform: np.ndarray) -> int:
     edges = np.flatnonzero(np.diff(np.concatenate([[False], full, [False]]).astype(np.int8)))
     lengths = edges[1::2] - edges[::2]
     return int(lengths[lengths >= RUN].sum())
+
+
+def describe(path: Path | str) -> Form:
+    """What the header says of a file's form. Errors: InputError as `read`."""
+    try:
+        info = sf.info(path)
+        return Form(info.samplerate, info.format, info.subtype)
+    except sf.LibsndfileError as refusal:
+        return _open_ffmpeg(Path(path), refusal)[1]
 
 
 def probe(path: Path | str) -> tuple[float, str]:
@@ -98,7 +119,7 @@ def probe(path: Path | str) -> tuple[float, str]:
     try:
         return sf.info(io.BytesIO(content)).duration, digest
     except sf.LibsndfileError as refusal:
-        return _probe_ffmpeg(path, refusal), digest
+        return _open_ffmpeg(path, refusal)[0], digest
 
 
 def normalise_level(waveform: np.ndarray, level_dbfs: float) -> np.ndarray:
@@ -132,11 +153,13 @@ def _check_riff_size(path: Path) -> None:
         raise InputError(f"{path}: truncated: {there} of {stated} bytes are there; fetch the file again")
 
 
-def _probe_ffmpeg(path: Path, refusal: Exception) -> float:
+def _open_ffmpeg(path: Path, refusal: Exception) -> tuple[float, Form]:
+    """Seconds and form that FFmpeg finds in the header."""
     try:
         with av.open(str(path)) as container:
             if container.streams.audio:
-                return (container.duration or 0) / av.time_base
+                stream = container.streams.audio[0]
+                return (container.duration or 0) / av.time_base, Form(stream.rate, container.format.name, stream.codec_context.name)
     except (FFmpegError, ValueError, OSError) as error:
         raise InputError(f"{path}: no decoder reads it (libsndfile: {refusal}; FFmpeg: {error})") from error
     raise InputError(f"{path}: holds no audio stream")

@@ -21,12 +21,20 @@ def validate(table: pd.DataFrame, max_unreadable: float = 0.01) -> pd.DataFrame:
     missing = find_missing(table)
     share = missing.groupby(table["corpus"]).transform("mean")
     too_many = missing & (share > max_unreadable)
-    culprits = pd.concat([_label_faults(table), _repeat_faults(table), _faults(table, too_many, "audio file is missing")])
-    if len(culprits):
-        raise InputError(f"{_count(culprits)}\n{show(culprits)}\nmend the protocol or bring the files, then run again")
+    _refuse(pd.concat([_label_faults(table), _repeat_faults(table), _faults(table, too_many, "audio file is missing")]))
     for corpus, lost in table[missing].groupby("corpus"):
         LOG.warning("%s: %d audio files are missing, going on without them\n%s", corpus, len(lost), show(lost[["utterance_id", "path"]]))
     return table[~missing].reset_index(drop=True)
+
+
+def refuse_wrong_labels(table: pd.DataFrame) -> None:
+    """Refuse unknown keys and splits. Errors: InputError with one table of all culprits."""
+    _refuse(_label_faults(table))
+
+
+def _refuse(culprits: pd.DataFrame) -> None:
+    if len(culprits):
+        raise InputError(f"{_count(culprits)}\n{show(culprits)}\nmend the protocol or bring the files, then run again")
 
 
 def _count(culprits: pd.DataFrame) -> str:

@@ -72,12 +72,16 @@ def prepare(
     fractions = {"train": 1 - dev_fraction - eval_fraction, "dev": dev_fraction, "eval": eval_fraction}
     if not corpora:
         raise InputError("params list no corpora: add at least one {adapter, root, splits}")
-    table = pd.concat([_read_served(corpus, fractions, seed) for corpus in corpora], ignore_index=True)
+    table = pd.concat([read_served(corpus, fractions, seed) for corpus in corpora], ignore_index=True)
     table = validate(table[[*CORE, *(name for name in table.columns if name not in CORE)]], max_unreadable)
     return fill_in_domain(table)
 
 
-def _read_served(corpus: CorpusParams, fractions: dict[str, float], seed: int) -> pd.DataFrame:
+def read_served(corpus: CorpusParams, fractions: dict[str, float], seed: int) -> pd.DataFrame:
+    """Trials of one corpus for the splits it serves, made where it brings none: `fractions` are the splits' shares.
+
+    Wrong keys and splits are kept, for `checks` to name. Errors: InputError when nothing is left.
+    """
     table = ADAPTERS[corpus.adapter](Path(corpus.root))
     table["corpus"] = corpus.title
     surplus = find_surplus(table)

@@ -200,7 +200,7 @@ def _check_disk(rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams, output: 
 def _transform(path: str, audio: AudioParams, transform: Cqt) -> tuple[np.ndarray, np.ndarray, float, str] | str:
     """Waveform int16, CQT (F, 2, K) float16, scale and decoder of a recording; the reason where it cannot be used."""
     try:
-        waveform, decoder = read(path)
+        waveform, origin = read(path)
     except InputError as error:
         return str(error)
     waveform = normalise_level(tile(waveform, audio.clip_samples), audio.level_dbfs)
@@ -209,7 +209,7 @@ def _transform(path: str, audio: AudioParams, transform: Cqt) -> tuple[np.ndarra
     # the CQT is that of the stored waveform, so that what training computes from it is what lies here
     stored = torch.from_numpy(quantised.astype(np.float32) * scale)
     frames = transform(stored[None])[0].permute(2, 0, 1).half().contiguous()  # safetensors writes memory as it lies
-    return quantised, frames.numpy(), float(scale), decoder
+    return quantised, frames.numpy(), float(scale), origin.decoder
 
 
 def _write(output: Path, number: int, rows: pd.DataFrame, results: list, fingerprint: str) -> None:

@@ -23,6 +23,7 @@ from earmark.params.detector import (
     Wav2Vec2Params,
     WaveSpecParams,
 )
+from earmark.params.doctor import DoctorParams
 from earmark.params.run import Params, describe, dump, load, parse
 from earmark.params.section import Section, setting
 from earmark.params.tracer import (
@@ -55,6 +56,7 @@ __all__ = [
     "CqtFrontEndParams",
     "CqtParams",
     "DispersionParams",
+    "DoctorParams",
     "EmphasisParams",
     "EncoderParams",
     "EnsembleParams",

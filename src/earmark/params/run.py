@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from earmark import InputError
 from earmark.params.data import AudioParams, CopySynthesisParams, CorpusParams, CqtParams, EvaluationParams, ShardingParams, TrialsParams
 from earmark.params.detector import AugmentationParams, LossParams, ScoringParams, WaveSpecParams
+from earmark.params.doctor import DoctorParams
 from earmark.params.section import Section, setting
 from earmark.params.tracer import CqtFrontEndParams, EnsembleParams, FrontEndParams, TracerParams
 from earmark.params.training import ComputeParams, TrainingParams
@@ -23,6 +24,7 @@ class Params(Section):
     corpora: tuple[CorpusParams, ...] = setting((CorpusParams(),), "ours", "corpora of the run and the splits each serves", min_length=1)
     trials: TrialsParams = TrialsParams()
     copysynthesis: CopySynthesisParams = CopySynthesisParams()
+    doctor: DoctorParams = DoctorParams()
     audio: AudioParams = AudioParams()
     cqt: CqtParams = CqtParams()
     sharding: ShardingParams = ShardingParams()

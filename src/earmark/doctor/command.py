@@ -1,0 +1,42 @@
+"""The command `earmark doctor CORPUS`, and the table that both it and the stage print."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from earmark import InputError
+from earmark import params as settings
+from earmark.doctor.diagnose import Diagnosis, diagnose, read_folder, write_report
+from earmark.params import Params
+
+STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "off": "dim"}
+
+
+def check_folder(corpus: Path, params_file: Path | None, out: Path | None, as_json: bool) -> bool:
+    """Diagnose a folder corpus, print the table or JSON, write the report if asked; return whether no check failed."""
+    params = settings.load(params_file) if params_file else Params()
+    if out and out.exists() and not (out / "report.json").exists():
+        raise InputError(f"{out} holds something else than a report: name a new folder for --out")
+    diagnosis = diagnose(read_folder(corpus, params.trials), params.doctor, params.trials)
+    if out:
+        write_report(diagnosis, out)
+    if as_json:
+        print(json.dumps(diagnosis.to_json(), indent=2, allow_nan=False))
+    else:
+        show(diagnosis, Console())
+    return not diagnosis.failed
+
+
+def show(diagnosis: Diagnosis, console: Console) -> None:
+    """Print a row a check: how it went, how much was found, and what to do."""
+    table = Table("check", "severity", "result", "found", "what", title=f"{len(diagnosis.table)} utterances: {diagnosis.status}")
+    for finding in diagnosis.findings:
+        found = f"{finding.count} {finding.unit}" if finding.count else "–"
+        style = STYLES[finding.status]
+        table.add_row(finding.check, finding.severity, f"[{style}]{finding.status}[/]", found, finding.summary)
+    console.print(table)
+    for finding in diagnosis.findings:
+        for line in finding.advice.splitlines():
+            console.print(f"{finding.check}: {line}", markup=False, highlight=False)
