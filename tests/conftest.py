@@ -43,6 +43,7 @@ TINY = {
         "training": {"epochs": 3, "batch_size": 4, "lr": 5e-3, "halve_epochs": 2},
     },
     "scoring": {"train_sample": 12},
+    "robustness": {"max_trials": 6, "mp3_kbps": [32], "opus_kbps": [], "noise_snr_db": [0], "reverberation_seconds": [0.5]},
     "evaluation": {"resamples": 100, "min_trials": 2},
     "compute": {"device": "cpu", "threads": 1},
 }

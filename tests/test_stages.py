@@ -66,6 +66,7 @@ def test_an_evaluation_has_the_same_numbers_twice(done, tiny):
         "embed_utterances": {"audio", "cqt", "front_end", "tracer", "compute"},
         "fit_ensemble": {"tracer", "ensemble"},
         "package_model": {"seed", "corpora", "audio", "cqt", "front_end", "tracer", "scoring", "verdict", "compute"},
+        "robustness": {"seed", "robustness", "compute"},
         "evaluate": {"seed", "trials", "evaluation"},
     }.items(),
 )

@@ -24,6 +24,7 @@ from earmark.params import (
     FrontEndParams,
     LossParams,
     Params,
+    RobustnessParams,
     ScoringParams,
     ShardingParams,
     TracerParams,
@@ -179,6 +180,13 @@ def package_model(
     return package(params, protocol, scores, detector, members, answers, output)
 
 
+def robustness(seed: int, robustness: RobustnessParams, compute: ComputeParams, *, protocol: Path, model: Path, output: Path) -> Flat:
+    """Degrade a sample of eval by codecs, noise, other rates and rooms, and score it again."""
+    from earmark.robustness import robustness as degrade_and_score
+
+    return degrade_and_score(seed, robustness, compute, protocol, model, output)
+
+
 def evaluate(
     seed: int, trials: TrialsParams, evaluation: EvaluationParams, *,
     protocol: Path, scores: Path, detector: Path, answers: Path, output: Path,
@@ -244,6 +252,7 @@ ARTIFACTS = {
     "embeddings": "artifacts/embeddings",
     "answers": "artifacts/ensemble",
     "model": "artifacts/model",
+    "grid": "artifacts/robustness",
     "evaluation": "artifacts/evaluation",
 }
 STAGES = {
@@ -260,6 +269,7 @@ STAGES = {
         Stage(embed_utterances, "embeddings", ("protocol", "features", "hidden", "members")),
         Stage(fit_ensemble, "answers", ("protocol", "embeddings")),
         Stage(package_model, "model", ("protocol", "scores", "detector", "members", "answers")),
+        Stage(robustness, "grid", ("protocol", "model"), data=True),
         Stage(evaluate, "evaluation", ("protocol", "scores", "detector", "answers")),
     )
 }

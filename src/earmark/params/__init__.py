@@ -24,6 +24,7 @@ from earmark.params.detector import (
     WaveSpecParams,
 )
 from earmark.params.doctor import DoctorParams
+from earmark.params.robustness import RobustnessParams
 from earmark.params.run import Params, describe, dump, load, parse
 from earmark.params.section import Section, setting
 from earmark.params.tracer import (
@@ -66,6 +67,7 @@ __all__ = [
     "LossParams",
     "MemberParams",
     "Params",
+    "RobustnessParams",
     "ScoringParams",
     "Section",
     "ShardingParams",

@@ -11,6 +11,7 @@ from earmark import InputError
 from earmark.params.data import AudioParams, CopySynthesisParams, CorpusParams, CqtParams, EvaluationParams, ShardingParams, TrialsParams
 from earmark.params.detector import AugmentationParams, LossParams, ScoringParams, WaveSpecParams
 from earmark.params.doctor import DoctorParams
+from earmark.params.robustness import RobustnessParams
 from earmark.params.section import Section, setting
 from earmark.params.tracer import CqtFrontEndParams, EnsembleParams, FrontEndParams, TracerParams
 from earmark.params.training import ComputeParams, TrainingParams
@@ -37,6 +38,7 @@ class Params(Section):
     tracer: TracerParams = TracerParams()
     ensemble: EnsembleParams = EnsembleParams()
     verdict: VerdictParams = VerdictParams()
+    robustness: RobustnessParams = RobustnessParams()
     evaluation: EvaluationParams = EvaluationParams()
     compute: ComputeParams = ComputeParams()
 

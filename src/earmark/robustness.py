@@ -1,0 +1,81 @@
+"""Stage robustness: a sample of eval, degraded and scored again."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.progress import track
+
+from earmark import InputError, bundle
+from earmark.audio.decode import read
+from earmark.audio.degrade import degradations
+from earmark.evaluation import headline
+from earmark.features.recording import Recording
+from earmark.files import complete, read_table, write_table
+from earmark.metrics.detection import DetectionCurve, cllr, eer
+from earmark.params import ComputeParams, RobustnessParams
+from earmark.system import System
+
+
+def robustness(seed: int, params: RobustnessParams, compute: ComputeParams, protocol: Path, model: Path, output: Path) -> dict[str, float]:
+    """Write trials.parquet (a row a trial and degradation: cm_score, llr) and robustness.parquet (a row a corpus and degradation)."""
+    system, _ = bundle.load(model, compute)
+    rows = sample(headline(read_table(protocol)), params.max_trials, seed)
+    scores = pd.DataFrame([row for trial in track(list(rows.itertuples()), "robustness") for row in _score(system, trial, params, seed)])
+    grid = summarise(rows.merge(scores, on="utterance_id"))
+    with complete(output) as aside:
+        aside.mkdir()
+        write_table(aside / "trials.parquet", scores)
+        write_table(aside / "robustness.parquet", grid)
+    worst = grid.loc[grid["eer"].idxmax()] if grid["eer"].notna().any() else None
+    return {"trials": len(rows), "degradations": grid["degradation"].size} | ({} if worst is None else {"worst_eer": float(worst["eer"])})
+
+
+def sample(trials: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
+    """At most so many trials of each corpus that has both keys: half of either key where there are enough, spoofs of all sources alike.
+
+    Errors: InputError when no corpus has both keys.
+    """
+    found = []
+    for _, rows in trials.groupby("corpus"):
+        shuffled = rows.sample(frac=1, random_state=seed)
+        bonafide, spoof = (shuffled[shuffled["key"] == key] for key in ("bonafide", "spoof"))
+        turn = spoof.groupby(spoof["source"].fillna("-")).cumcount()
+        spoof = spoof.iloc[np.argsort(turn, kind="stable")]
+        if len(bonafide) and len(spoof):
+            count = max(most // 2, most - len(spoof))
+            bonafide = bonafide.head(count)
+            found += [bonafide, spoof.head(most - len(bonafide))]
+    if not found:
+        raise InputError("eval has no corpus with trials of both keys: there is nothing to degrade and score again")
+    return pd.concat(found).sort_index()
+
+
+def summarise(trials: pd.DataFrame) -> pd.DataFrame:
+    """EER and Cllr of the calibrated scores by corpus, degradation and level, in the order of the degradations."""
+    rows = []
+    for (corpus, degradation, level), part in trials.groupby(["corpus", "degradation", "level"], sort=False):
+        key = (part["key"] == "bonafide").to_numpy()
+        curve = DetectionCurve.of(part["cm_score"][key], part["cm_score"][~key])
+        row: dict[str, Any] = {"corpus": corpus, "degradation": degradation, "level": level}
+        row |= {"trials_bonafide": int(key.sum()), "trials_spoof": int((~key).sum()), "eer": eer(curve)}
+        rows.append(row | {"cllr": cllr(part["llr"][key], part["llr"][~key])})
+    return pd.DataFrame(rows)
+
+
+def _score(system: System, trial: Any, params: RobustnessParams, seed: int) -> list[dict[str, Any]]:
+    """One trial's rows, a degradation each; degraded in threads, scored one after the other."""
+    waveform, _ = read(trial.path)
+    jobs = list(degradations(params))
+    # a generator of its own for every trial and degradation, so that neither order nor number of others changes what is heard
+    generators = [np.random.default_rng((seed, int(trial.digest[:8], 16), number)) for number in range(len(jobs))]
+    with ThreadPoolExecutor() as pool:
+        degraded = pool.map(lambda job: job[0][2](waveform, job[1]), zip(jobs, generators, strict=True))
+        rows = []
+        for (degradation, level, _), heard in zip(jobs, degraded, strict=True):
+            score = system.hear(Recording(heard, system.params.audio, system.transform)).cm_score
+            row = {"utterance_id": trial.utterance_id, "degradation": degradation, "level": level, "cm_score": score}
+            rows.append(row | {"llr": float(system.calibration.llr(score))})
+    return rows
