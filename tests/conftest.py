@@ -46,6 +46,7 @@ TINY = {
     "robustness": {"max_trials": 6, "mp3_kbps": [32], "opus_kbps": [], "noise_snr_db": [0], "reverberation_seconds": [0.5]},
     "evaluation": {"resamples": 100, "min_trials": 2},
     "compute": {"device": "cpu", "threads": 1},
+    "tracking": {"enabled": False},  # importing MLflow takes seconds; tests of the registry switch it on
 }
 
 

@@ -5,7 +5,7 @@ from earmark import InputError, stages
 from earmark.files import read_table
 from earmark.robustness import sample
 
-GRID = stages.ARTIFACTS["grid"]
+GRID = stages.ARTIFACTS["robustness"]
 
 
 def trials(counts: dict[tuple[str, str, str | None], int]) -> pd.DataFrame:

@@ -68,6 +68,8 @@ def test_an_evaluation_has_the_same_numbers_twice(done, tiny):
         "package_model": {"seed", "corpora", "audio", "cqt", "front_end", "tracer", "scoring", "verdict", "compute"},
         "robustness": {"seed", "robustness", "compute"},
         "evaluate": {"seed", "trials", "evaluation"},
+        "register": {"tracking"},
+        "gate": {"seed", "gate"},
     }.items(),
 )
 def test_a_stage_gets_the_sections_it_uses(name, sections):
@@ -76,6 +78,16 @@ def test_a_stage_gets_the_sections_it_uses(name, sections):
 
 def test_every_section_of_params_serves_a_stage():
     assert {section for stage in stages.STAGES.values() for section in stage.sections} == set(params.Params.model_fields)
+
+
+def test_no_stage_but_the_registration_depends_on_where_its_figures_are_tracked():
+    assert [name for name, stage in stages.STAGES.items() if "tracking" in stage.sections] == ["register"]
+    assert {name for name, stage in stages.STAGES.items() if stage.tracked} == {
+        "train_detector",
+        "train_tracer",
+        "fit_ensemble",
+        "evaluate",
+    }
 
 
 def test_stages_read_what_earlier_stages_write():
@@ -120,7 +132,7 @@ def test_every_command_has_one_line_of_help(tmp_path):
 
     lines = earmark("--help", cwd=tmp_path).stdout.splitlines()
     listed = {line.split()[0]: line.split()[1:] for line in lines[lines.index("Commands:") + 1 :] if line.strip()}
-    assert set(stages.STAGES) | {"params", "metrics", "copysynthesis", "doctor"} <= set(listed)
+    assert set(stages.STAGES) | {"params", "metrics", "copysynthesis", "doctor", "check", "sync", "promote", "rollback"} <= set(listed)
     assert len(listed) == len(app.registered_commands)
     assert all(len(words) > 3 for words in listed.values())
 

@@ -163,6 +163,38 @@ def enrol(
 
 
 @app.command()
+def sync(params_file: ParamsFile = Path("params.yaml")) -> None:
+    """Send to MLflow what was logged while its server was away; nothing is lost or sent twice."""
+    from earmark.registry.commands import sync
+
+    sync(params.load(params_file).tracking)
+
+
+@app.command()
+def promote(
+    params_file: ParamsFile = Path("params.yaml"),
+    decision: Annotated[Path, typer.Option(help="the gate's record")] = Path(stages.ARTIFACTS["decision"]) / "decision.json",
+    by: Annotated[str | None, typer.Option(help="who promotes; by default user@host")] = None,
+) -> None:
+    """Make the challenger champion if the gate's record passes and is of these very models; it keeps the last one as `previous`."""
+    from earmark.registry.commands import promote
+
+    promote(params.load(params_file).tracking, decision, by)
+
+
+@app.command()
+def rollback(
+    params_file: ParamsFile = Path("params.yaml"),
+    by: Annotated[str | None, typer.Option(help="who goes back; by default user@host")] = None,
+    reason: Annotated[str, typer.Option(help="why, for the record")] = "",
+) -> None:
+    """Swap champion and previous in the registry."""
+    from earmark.registry.commands import rollback
+
+    rollback(params.load(params_file).tracking, by, reason)
+
+
+@app.command()
 def voices(out: Annotated[Path, typer.Argument(help="folder to write")]) -> None:
     """Speak the demo's reference voices: a synthesiser's, standing in for recordings."""
     from earmark.corpora.voices import speak

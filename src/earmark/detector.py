@@ -132,7 +132,7 @@ def train(
     task = DetectorTask(network, stored, rows["train"], rows["dev"], audio, cqt, augmentation, training, scoring.batch_size, seed, runner)  # pyright: ignore[reportArgumentType]
     sections = {"audio": audio, "cqt": cqt, "wavespec": wavespec, "loss": loss, "augmentation": augmentation, "training": training}
     identifies = {"seed": seed} | identity(rows["train"], rows["dev"], **sections)
-    history = fit(state, task, Runner(training, seed, output / "state.safetensors", identifies, runner))
+    history = fit(state, task, Runner(training, seed, output / "state.safetensors", identifies, runner, "detector"))
     if runner.is_main_process:
         _write(output, network, state, {name: json.loads(section.model_dump_json()) for name, section in sections.items()})
     runner.wait_for_everyone()

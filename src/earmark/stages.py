@@ -6,6 +6,7 @@ Heavy imports stand inside the functions, so that listing stages costs nothing a
 
 import inspect
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,14 @@ from earmark.params import (
     EnsembleParams,
     EvaluationParams,
     FrontEndParams,
+    GateParams,
     LossParams,
     Params,
     RobustnessParams,
     ScoringParams,
     ShardingParams,
     TracerParams,
+    TrackingParams,
     TrainingParams,
     TrialsParams,
     VerdictParams,
@@ -214,14 +217,34 @@ def evaluate(
     )
 
 
+def register(tracking: TrackingParams, *, model: Path, evaluation: Path, output: Path, robustness: Path | None = None) -> Flat:
+    """Make the model the registry's challenger, and fetch the champion's tables for the gate."""
+    from earmark.registry.register import register
+
+    return register(tracking, model, evaluation, robustness, output)
+
+
+def gate(
+    seed: int, gate: GateParams, *, model: Path, evaluation: Path, registration: Path, output: Path, robustness: Path | None = None
+) -> Flat:
+    """Hold the challenger against the champion on the same trials, and write the decision; pure tables in, record out."""
+    from earmark.registry.gate import decide
+
+    return decide(seed, gate, model, evaluation, registration, robustness, output)
+
+
 @dataclass(frozen=True)
 class Stage:
-    """A stage's function, its output, and what it reads of other stages' outputs; `data` says that it opens the corpora."""
+    """A stage's function, its output, and what it reads of other stages' outputs.
+
+    `data` says that it opens the corpora, `tracked` that its figures and reports go to MLflow.
+    """
 
     function: Callable[..., Flat]
     output: str
     inputs: tuple[str, ...] = ()
     data: bool = False
+    tracked: bool = False
     runners: tuple[str, ...] = ("python", "dvc")
 
     @property
@@ -236,8 +259,9 @@ class Stage:
 
     @property
     def sections(self) -> tuple[str, ...]:
-        """Sections of params that the stage uses, and so depends on."""
-        return tuple(name for name in inspect.signature(self.function).parameters if name in Params.model_fields)
+        """Sections of params that the stage uses, and so depends on: all that its function does not ask for by keyword alone."""
+        given = inspect.signature(self.function).parameters.values()
+        return tuple(parameter.name for parameter in given if parameter.kind is not parameter.KEYWORD_ONLY)
 
 
 ARTIFACTS = {
@@ -252,25 +276,29 @@ ARTIFACTS = {
     "embeddings": "artifacts/embeddings",
     "answers": "artifacts/ensemble",
     "model": "artifacts/model",
-    "grid": "artifacts/robustness",
+    "robustness": "artifacts/robustness",
     "evaluation": "artifacts/evaluation",
+    "registration": "artifacts/registration",
+    "decision": "artifacts/decision",
 }
 STAGES = {
     stage.name: stage
     for stage in (
         Stage(synthesize_copies, "copies", data=True),
         Stage(prepare_protocol, "protocol", ("copies",), data=True),
-        Stage(doctor, "diagnosis", ("protocol",), data=True),
+        Stage(doctor, "diagnosis", ("protocol",), data=True, tracked=True),
         Stage(precompute_cqt, "features", ("protocol", "diagnosis"), data=True),
-        Stage(train_detector, "detector", ("protocol", "features")),
+        Stage(train_detector, "detector", ("protocol", "features"), tracked=True),
         Stage(score_detector, "scores", ("protocol", "features", "detector")),
         Stage(precompute_front_end, "hidden", ("features",)),
-        Stage(train_tracer, "members", ("protocol", "features", "hidden")),
+        Stage(train_tracer, "members", ("protocol", "features", "hidden"), tracked=True),
         Stage(embed_utterances, "embeddings", ("protocol", "features", "hidden", "members")),
-        Stage(fit_ensemble, "answers", ("protocol", "embeddings")),
+        Stage(fit_ensemble, "answers", ("protocol", "embeddings"), tracked=True),
         Stage(package_model, "model", ("protocol", "scores", "detector", "members", "answers")),
-        Stage(robustness, "grid", ("protocol", "model"), data=True),
-        Stage(evaluate, "evaluation", ("protocol", "scores", "detector", "answers")),
+        Stage(robustness, "robustness", ("protocol", "model"), data=True, tracked=True),
+        Stage(evaluate, "evaluation", ("protocol", "scores", "detector", "answers"), tracked=True),
+        Stage(register, "registration", ("model", "evaluation", "robustness")),
+        Stage(gate, "decision", ("model", "evaluation", "robustness", "registration")),
     )
 }
 
@@ -284,6 +312,16 @@ def run(name: str, params: Params, workspace: Path = Path(), **options: str) -> 
             maker = next(other.name for other in STAGES.values() if other.output == key)
             raise InputError(f"{path} does not exist: run `earmark {maker}` first")
     sections = {section: getattr(params, section) for section in stage.sections}
-    metrics = stage.function(**sections, **paths, output=workspace / ARTIFACTS[stage.output], **options)
+    paths["output"] = workspace / ARTIFACTS[stage.output]
+    metrics = _tracked(lambda: stage.function(**sections, **paths, **options), stage, params, workspace, paths)
     log.info("%s: %s", name, ", ".join(f"{key} {value:g}" for key, value in metrics.items()))
     return metrics
+
+
+def _tracked(call: Callable[[], Flat], stage: Stage, params: Params, workspace: Path, paths: dict[str, Path]) -> Flat:
+    """Run a stage, with tracking around it where that is wanted; of processes that train together the first alone is tracked."""
+    if not stage.tracked or not params.tracking.enabled or os.environ.get("RANK", "0") != "0":
+        return call()
+    from earmark.registry.tracking import tracked
+
+    return tracked(call, stage, params, workspace, paths)

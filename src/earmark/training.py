@@ -96,6 +96,7 @@ class Runner:
     checkpoint: Path
     identity: dict[str, Any]  # settings and data: a checkpoint of others is refused
     accelerator: Accelerator
+    series: str = ""  # what the figures of the epochs are called by whoever listens to the log
 
 
 def accelerator(compute: ComputeParams, training: TrainingParams) -> Accelerator:
@@ -133,12 +134,20 @@ def fit(state: State, task: Task, runner: Runner) -> list[dict[str, float]]:
             _epoch(state, task, runner, total, lambda done, note: bar.update(shown, completed=done, note=note))
             _average_buffers(state.objective, runner.accelerator)
             _close_epoch(state, task)
-            log.info("epoch %d: %s", state.epoch, ", ".join(f"{name} {value:.4f}" for name, value in state.history[-1].items()))
+            _tell(state, runner.series)
             if main:
                 state.save(runner.checkpoint, runner.identity)
             runner.accelerator.wait_for_everyone()
     network(state).load_state_dict(state.best)
     return state.history
+
+
+def _tell(state: State, series: str) -> None:
+    """Log the last epoch's row, for readers and, in the record's `extra`, for handlers that track figures."""
+    row = state.history[-1]
+    figures = {name: value for name, value in row.items() if name != "epoch"}
+    text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+    log.info("epoch %d: %s", state.epoch, text, extra={"metrics": figures, "step": state.epoch, "series": series})
 
 
 def network(state: State) -> nn.Module:

@@ -78,3 +78,34 @@ def test_level_narrows():
 def test_one_key_alone_is_refused():
     with pytest.raises(InputError, match="both keys"):
         intervals([1.0, 2.0], [True, True])
+
+
+def test_paired_draws_are_the_differences_on_the_same_resamples():
+    scores, key, speakers, sources = trials()
+    other = scores + np.random.default_rng(9).normal(scale=0.3, size=len(scores))
+    draws = bootstrap.paired_draws(scores, other, key, speakers, sources, resamples=20, seed=5)
+    ranked = [bootstrap._sorted_trials(part, key, speakers, sources) for part in (scores, other)]
+    for row in range(20):
+        pair = []
+        for part in ranked:
+            generator = np.random.default_rng(5)
+            for _ in range(row):
+                bootstrap.draw_weights(part.speakers, part.sources, generator)
+            pair.append(bootstrap._figures(part, bootstrap.draw_weights(part.speakers, part.sources, generator), Costs()))
+        found = [draws[name][row] for name in bootstrap.FIGURES]
+        assert found == pytest.approx(np.subtract(pair[1], pair[0]), nan_ok=True)
+
+
+def test_pairing_finds_a_small_gain_that_single_intervals_hide():
+    scores, key, speakers, sources = trials(2000)
+    better = scores + 0.15 * key
+    _, high = bootstrap.interval(bootstrap.paired_draws(scores, better, key, speakers, sources, resamples=200)["cllr"])
+    assert high < 0
+    one, two = (intervals(part, key, speakers, sources, resamples=200)["cllr"] for part in (scores, better))
+    assert two[1] > one[0]
+    assert not any(bootstrap.paired_draws(scores, scores, key, speakers, sources, resamples=20)["eer"])
+
+
+def test_an_interval_of_nothing_is_refused():
+    with pytest.raises(InputError, match="no resample holds trials of both kinds"):
+        bootstrap.interval(np.full(5, np.nan))

@@ -12,6 +12,7 @@ from earmark.metrics.detection import (
     cllr,
     eer,
     eer_point,
+    min_cllr,
     min_dcf,
     min_tdcf_2021,
     min_tdcf_legacy,
@@ -121,3 +122,14 @@ def test_one_key_alone_is_refused():
         DetectionCurve.of([1.0], [])
     with pytest.raises(InputError, match="no bona fide trial"):
         act_dcf([], [1.0])
+
+
+def test_min_cllr_is_that_of_the_best_rising_calibration():
+    rng = np.random.default_rng(0)
+    bonafide, spoof = rng.normal(2, 2, 400), rng.normal(-2, 2, 3000)  # log-likelihood ratios as they are
+    least = min_cllr(bonafide, spoof)
+    assert least <= cllr(bonafide, spoof) < least + 0.05
+    assert min_cllr(3 * bonafide - 7, 3 * spoof - 7) == pytest.approx(least)
+    assert cllr(3 * bonafide - 7, 3 * spoof - 7) > least + 0.5
+    assert min_cllr([1.0, 2.0], [-1.0, 0.0]) == 0
+    assert min_cllr([0.0], [0.0, 0.0]) == pytest.approx(1)

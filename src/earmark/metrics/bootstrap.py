@@ -54,6 +54,41 @@ def intervals(
     return {name: (float(low[i]), float(high[i])) for i, name in enumerate(FIGURES)}
 
 
+def paired_draws(
+    champion: ArrayLike,
+    challenger: ArrayLike,
+    is_bonafide: ArrayLike,
+    speakers: Sequence[object] | None = None,
+    sources: Sequence[object] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    costs: Costs = Costs(),  # noqa: B008 - frozen
+) -> dict[str, Floats]:
+    """Challenger − champion in EER, minDCF and Cllr on the same resamples of the same trials.
+
+    Both score arrays are (r,), in the order of the trials. Each figure's draws are (resamples,), NaN where a resample lacks one key.
+    Errors: as of `intervals`.
+    """
+    key, generator = np.asarray(is_bonafide, dtype=bool), np.random.default_rng(seed)
+    both = [_sorted_trials(check(scores, "scored"), key, speakers, sources) for scores in (champion, challenger)]
+    draws = np.empty((resamples, len(FIGURES)))
+    for row in range(resamples):
+        by_speaker, by_source = _draw(both[0].speakers, both[0].sources, generator)
+        first, second = (np.array(_figures(one, by_speaker[one.speakers] * by_source[one.sources], costs)) for one in both)
+        draws[row] = second - first
+    return dict(zip(FIGURES, draws.T, strict=True))
+
+
+def interval(draws: Floats, level: float = 0.95) -> tuple[float, float]:
+    """Percentile interval of (resamples,) draws without NaN. Errors: InputError when none is usable."""
+    usable = draws[np.isfinite(draws)]
+    if not len(usable):
+        raise InputError("no resample holds trials of both kinds: too few speakers or sources for an interval")
+    low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def _sorted_trials(
     scores: Floats, is_bonafide: NDArray[np.bool_], speakers: Sequence[object] | None, sources: Sequence[object] | None
 ) -> _Trials:
@@ -75,24 +110,36 @@ def number_clusters(
     is_bonafide: NDArray[np.bool_], speakers: Sequence[object] | None, sources: Sequence[object] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(r,) cluster numbers by speaker, where a row without one is a cluster of its own, and by source, -1 for bona fide and for none."""
-    speaker, source = _clusters(speakers, len(is_bonafide)), _clusters(sources, len(is_bonafide))
-    alone = speaker < 0
-    speaker[alone] = speaker.max(initial=-1) + 1 + np.arange(np.count_nonzero(alone))
-    return speaker, np.where(is_bonafide, -1, source)
+    nobody = [None] * len(is_bonafide)
+    speaker = clusters(nobody if speakers is None else speakers, alone=True)
+    return speaker, np.where(is_bonafide, -1, clusters(nobody if sources is None else sources))
 
 
-def _clusters(names: Sequence[object] | None, rows: int) -> NDArray[np.int64]:
-    if names is None:
-        return np.full(rows, -1, dtype=np.int64)
-    return pd.factorize(np.asarray(names, dtype=object))[0].astype(np.int64)
+def clusters(names: Sequence[object], *, alone: bool = False) -> NDArray[np.int64]:
+    """(r,) cluster numbers; a row without name is −1, or a cluster of its own."""
+    numbers = pd.factorize(np.asarray(names, dtype=object))[0].astype(np.int64)
+    if alone:
+        nameless = numbers < 0
+        numbers[nameless] = numbers.max(initial=-1) + 1 + np.arange(np.count_nonzero(nameless))
+    return numbers
 
 
 def draw_weights(speakers: NDArray[np.int64], sources: NDArray[np.int64], generator: np.random.Generator) -> Floats:
     """(r,) weights of one resample, from `number_clusters`."""
-    weights = _multinomial(int(speakers.max()) + 1, generator)[speakers]
+    by_speaker, by_source = _draw(speakers, sources, generator)
+    return by_speaker[speakers] * by_source[sources]
+
+
+def _draw(speakers: NDArray[np.int64], sources: NDArray[np.int64], generator: np.random.Generator) -> tuple[Floats, Floats]:
+    """How often each speaker and each source is drawn; the last place of the latter is for rows without one."""
+    by_speaker = _multinomial(int(speakers.max()) + 1, generator)
     known = int(sources.max()) + 1
-    # the last place, which index -1 reaches, is for rows without a source
-    return weights * np.append(_multinomial(known, generator), 1.0)[sources] if known else weights
+    return by_speaker, np.append(_multinomial(known, generator), 1.0) if known else np.ones(1)
+
+
+def resample(numbers: NDArray[np.int64], generator: np.random.Generator) -> Floats:
+    """(r,) how often each row's cluster is drawn."""
+    return _multinomial(int(numbers.max()) + 1, generator)[numbers]
 
 
 def _multinomial(clusters: int, generator: np.random.Generator) -> Floats:

@@ -24,6 +24,7 @@ from earmark.params.detector import (
     WaveSpecParams,
 )
 from earmark.params.doctor import DoctorParams
+from earmark.params.registry import AbsoluteParams, CalibrationParams, GateParams, TrackingParams
 from earmark.params.robustness import RobustnessParams
 from earmark.params.run import Params, describe, dump, load, parse
 from earmark.params.section import Section, setting
@@ -46,10 +47,12 @@ from earmark.params.verdict import VerdictParams
 
 __all__ = [
     "AasistParams",
+    "AbsoluteParams",
     "Adapter",
     "AudioParams",
     "AugmentationParams",
     "BackendParams",
+    "CalibrationParams",
     "ComputeParams",
     "ConformerParams",
     "CopySynthesisParams",
@@ -63,6 +66,7 @@ __all__ = [
     "EnsembleParams",
     "EvaluationParams",
     "FrontEndParams",
+    "GateParams",
     "GmmParams",
     "LossParams",
     "MemberParams",
@@ -74,6 +78,7 @@ __all__ = [
     "SpectrogramParams",
     "Split",
     "TracerParams",
+    "TrackingParams",
     "TrainingParams",
     "TrialsParams",
     "VerdictParams",

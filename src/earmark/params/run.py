@@ -11,6 +11,7 @@ from earmark import InputError
 from earmark.params.data import AudioParams, CopySynthesisParams, CorpusParams, CqtParams, EvaluationParams, ShardingParams, TrialsParams
 from earmark.params.detector import AugmentationParams, LossParams, ScoringParams, WaveSpecParams
 from earmark.params.doctor import DoctorParams
+from earmark.params.registry import GateParams, TrackingParams
 from earmark.params.robustness import RobustnessParams
 from earmark.params.section import Section, setting
 from earmark.params.tracer import CqtFrontEndParams, EnsembleParams, FrontEndParams, TracerParams
@@ -41,6 +42,8 @@ class Params(Section):
     robustness: RobustnessParams = RobustnessParams()
     evaluation: EvaluationParams = EvaluationParams()
     compute: ComputeParams = ComputeParams()
+    tracking: TrackingParams = TrackingParams()
+    gate: GateParams = GateParams()
 
 
 def load(path: Path, overlays: list[Path] | None = None, assignments: list[str] | None = None) -> Params:

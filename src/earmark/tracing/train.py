@@ -222,5 +222,6 @@ def _run(objective: Emphasis | Dispersion, task: TracerTask, work: Work, stage: 
     training = work.setup.tracer.training
     groups = [{"params": list(objective.parameters()), "lr": training.lr, "base_lr": training.lr}]
     state = State(objective, torch.optim.Adam(groups, weight_decay=training.weight_decay))
-    fit(state, task, Runner(training, work.seed, _state_file(work, stage), work.identity, work.setup.accelerator))
+    series = f"{work.place.name}/{stage}"
+    fit(state, task, Runner(training, work.seed, _state_file(work, stage), work.identity, work.setup.accelerator, series))
     return state

@@ -40,13 +40,13 @@ class Options:
     exit_code: bool = False
 
 
-def load_judge(folder: Path, place: str, enrolled: Path, compute: ComputeParams, prior: float | None) -> Judge:
+def load_judge(folder: Path, place: str, enrolled: Path | None, compute: ComputeParams, prior: float | None) -> Judge:
     """The model and the sources enrolled with its ensemble. Errors: InputError as `bundle.load`."""
     if prior is not None and not 0 < prior < 1:
         raise InputError(f"--prior {prior}: a probability between 0 and 1, without them")
     system, manifest = bundle.load(folder, compute)
     path = folder / bundle.TRACER / tracing.FILE
-    added = Enrolled.load(enrolled, path) if system.ensemble is not None and enrolled.exists() else None
+    added = Enrolled.load(enrolled, path) if enrolled and system.ensemble is not None and enrolled.exists() else None
     return Judge(system, describe_model(manifest, place), added, prior)
 
 

@@ -1,0 +1,223 @@
+"""The gate's rules: each turns tables of trials into findings, one a figure and place that it judged.
+
+A table of trials has the columns utterance_id, digest, corpus, key, speaker, source, conditions, and llr (higher = more bona fide); traced
+trials have answer, ood_score (higher = more likely unseen) and known.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from earmark.metrics import detection, tracing
+from earmark.metrics.bootstrap import FIGURES, Floats, interval, paired_draws
+from earmark.metrics.detection import DetectionCurve
+from earmark.metrics.paired import tracing_draws
+from earmark.params import GateParams
+
+HIGHER_IS_BETTER = ("accuracy", "auroc")
+IDENTITY = ["utterance_id", "digest", "corpus", "key"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a rule found: figures of both models, what was allowed, and by how much it is missed."""
+
+    rule: str
+    place: str
+    figure: str
+    passed: bool
+    challenger: float | None = None
+    champion: float | None = None
+    low: float | None = None  # interval of challenger − champion
+    high: float | None = None
+    bound: float | None = None
+    missed_by: float | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        """One line for people."""
+        amount = "" if self.missed_by is None else f" by {self.missed_by:.4g}"
+        return (
+            f"{self.rule} ({', '.join(word for word in (self.place, self.figure) if word)}) failed{amount}{self.note and ': ' + self.note}"
+        )
+
+
+def bounded(rule: str, place: str, figure: str, value: float, bound: float) -> Finding:
+    """A figure that may not be larger than its bound."""
+    passed = value <= bound
+    return Finding(rule, place, figure, passed, value, bound=bound, missed_by=None if passed else value - bound)
+
+
+def corpora(trials: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Corpora that have trials of both keys; they are never pooled."""
+    for name, part in trials.groupby("corpus"):
+        if part["key"].nunique() == 2:
+            yield str(name), part
+
+
+def both_keys(trials: pd.DataFrame) -> tuple[Floats, Floats]:
+    """llr of the bona fide and of the spoofed trials."""
+    scores, bonafide = trials["llr"].to_numpy(np.float64), (trials["key"] == "bonafide").to_numpy(bool)
+    return scores[bonafide], scores[~bonafide]
+
+
+def first_bounds(trials: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
+    """Absolute bounds, in place of a champion."""
+    for name, part in corpora(trials):
+        bonafide, spoof = both_keys(part)
+        yield bounded("first", name, "eer", detection.eer(DetectionCurve.of(bonafide, spoof)), gate.first.eer)
+        yield bounded("first", name, "cllr", detection.cllr(bonafide, spoof), gate.first.cllr)
+
+
+def calibration(trials: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
+    """The calibrated score is worth something, and little would be saved by calibrating it better."""
+    for name, part in corpora(trials):
+        actual = detection.cllr(*both_keys(part))
+        yield bounded("calibration", name, "cllr", actual, gate.calibration.cllr)
+        yield bounded("calibration", name, "calibration_loss", actual - detection.min_cllr(*both_keys(part)), gate.calibration.loss)
+
+
+def robustness(table: pd.DataFrame | None, gate: GateParams) -> Iterator[Finding]:
+    """The worst degradation at any level; `table` has a row a corpus, degradation and level."""
+    if gate.robustness_eer is None:
+        return
+    enough = None if table is None else table[table[["trials_bonafide", "trials_spoof"]].min(axis=1) >= gate.robustness_trials]
+    if enough is None or enough["eer"].dropna().empty:
+        yield Finding("robustness", "", "eer", False, bound=gate.robustness_eer, note="not measured on enough trials")
+        return
+    worst = enough.loc[enough["eer"].idxmax()]
+    place = f"{worst['corpus']}, {worst['degradation']} {worst['level']}"
+    yield bounded("robustness", place, "eer", float(worst["eer"]), gate.robustness_eer)
+
+
+def same_trials(challenger: pd.DataFrame, champion: pd.DataFrame) -> Finding:
+    """Both models were evaluated on the same recordings with the same keys."""
+    new, old = (set(trials[IDENTITY].astype("str").itertuples(index=False, name=None)) for trials in (challenger, champion))
+    if new == old:
+        return Finding("same trials", "", "", True)
+    example = min(new ^ old)[0]
+    note = f"{len(new - old)} trials of the challenger alone and {len(old - new)} of the champion alone, such as {example}"
+    return Finding("same trials", "", "", False, missed_by=float(len(new ^ old)), note=f"{note}: evaluate both on the same trials")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One figure of both models on one corpus, and draws of their difference."""
+
+    challenger: float
+    champion: float
+    draws: Floats
+
+
+def compare(challenger: pd.DataFrame, champion: pd.DataFrame, gate: GateParams, seed: int) -> dict[str, dict[str, Compared]]:
+    """Figures that the rules ask for, by figure and corpus; those that the trials cannot give are left out."""
+    aligned = champion.set_index("utterance_id").loc[challenger["utterance_id"]].reset_index()
+    found: dict[str, dict[str, Compared]] = {}
+    for number, (name, part) in enumerate(challenger.groupby("corpus")):
+        old = aligned[(aligned["corpus"] == name).to_numpy()]
+        figures = _detection(part, old, gate, seed + number) if part["key"].nunique() == 2 else {}
+        for figure, compared in (figures | _tracing(part, old, gate, seed + number)).items():
+            if figure in (*gate.win, *gate.hold) and np.isfinite(compared.draws).any():
+                found.setdefault(figure, {})[str(name)] = compared
+    return found
+
+
+def _detection(new: pd.DataFrame, old: pd.DataFrame, gate: GateParams, seed: int) -> dict[str, Compared]:
+    first, second = (part["llr"].to_numpy(np.float64) for part in (old, new))
+    bonafide = (new["key"] == "bonafide").to_numpy(bool)
+    draws = paired_draws(first, second, bonafide, list(new["speaker"]), list(new["source"]), resamples=gate.resamples, seed=seed)
+    ours, theirs = _detection_figures(new), _detection_figures(old)
+    return {figure: Compared(ours[figure], theirs[figure], draws[figure]) for figure in FIGURES}
+
+
+def _detection_figures(part: pd.DataFrame) -> dict[str, float]:
+    bonafide, spoof = both_keys(part)
+    curve = DetectionCurve.of(bonafide, spoof)
+    return {"eer": detection.eer(curve), "min_dcf": detection.min_dcf(curve), "cllr": detection.cllr(bonafide, spoof)}
+
+
+def _tracing(new: pd.DataFrame, old: pd.DataFrame, gate: GateParams, seed: int) -> dict[str, Compared]:
+    """Nothing unless both models traced the same trials and called the same sources known."""
+    if not {"answer", "ood_score", "known"} <= {*new.columns} & {*old.columns}:
+        return {}
+    traced = new["answer"].notna().to_numpy()
+    if not traced.any() or (traced != old["answer"].notna().to_numpy()).any():
+        return {}
+    new, old = new[traced], old[traced]
+    known = new["known"].to_numpy(bool)
+    if (known != old["known"].to_numpy(bool)).any():
+        return {}
+    first, second = (((part["answer"] == part["source"]).to_numpy(bool), part["ood_score"].to_numpy(np.float64)) for part in (old, new))
+    draws = tracing_draws(first, second, known, list(new["speaker"]), list(new["source"]), resamples=gate.resamples, seed=seed)
+    found = {}
+    if known.any():
+        found["accuracy"] = Compared(float(second[0][known].mean()), float(first[0][known].mean()), draws["accuracy"])
+    if known.any() and not known.all():
+        areas = [tracing.auroc(scores[known], scores[~known]) for _, scores in (second, first)]
+        found["auroc"] = Compared(areas[0], areas[1], draws["auroc"])
+    return found
+
+
+def win(compared: dict[str, dict[str, Compared]], gate: GateParams) -> Iterator[Finding]:
+    """Figures whose mean over corpora must be better: the interval of the difference excludes 0."""
+    for figure in gate.win:
+        parts = list(compared.get(figure, {}).values())
+        if not parts:
+            yield Finding("win", "mean over corpora", figure, False, note="not measured")
+            continue
+        low, high = interval(np.mean([part.draws for part in parts], axis=0), gate.level)
+        over = -low if figure in HIGHER_IS_BETTER else high
+        ours, theirs = (float(np.mean(values)) for values in zip(*((part.challenger, part.champion) for part in parts), strict=True))
+        missed = None if over < 0 else over
+        yield Finding(
+            "win",
+            "mean over corpora",
+            figure,
+            over < 0,
+            ours,
+            theirs,
+            low,
+            high,
+            0.0,
+            missed,
+            "" if missed is None else "the interval of the difference reaches 0",
+        )
+
+
+def hold(compared: dict[str, dict[str, Compared]], gate: GateParams) -> Iterator[Finding]:
+    """Figures that must not be worse on any corpus: the interval of the difference does not lie wholly beyond the margin."""
+    for figure in gate.hold:
+        margin = gate.margins.get(figure, 0.0)
+        for name, part in compared.get(figure, {}).items():
+            low, high = interval(part.draws, gate.level)
+            over = (-high if figure in HIGHER_IS_BETTER else low) - margin
+            missed = over if over > 0 else None
+            yield Finding("hold", name, figure, over <= 0, part.challenger, part.champion, low, high, margin, missed)
+
+
+def slices(challenger: pd.DataFrame, champion: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
+    """EER of every codec, language and so on that has enough trials: no higher than the champion's and a margin."""
+    aligned = champion.set_index("utterance_id").loc[challenger["utterance_id"]]
+    table = challenger.assign(champion_llr=aligned["llr"].to_numpy())
+    for name, part in corpora(table):
+        for column, margin in gate.slices.items():
+            for value in sorted(part[column].dropna().astype("str").unique()) if column in part else ():
+                rows = _slice(part, (part[column].astype("str") == value).to_numpy(bool, na_value=False))
+                if rows["key"].value_counts().reindex(["bonafide", "spoof"], fill_value=0).min() < gate.slice_trials:
+                    continue
+                new, old = _eer(rows), _eer(rows.assign(llr=rows["champion_llr"]))
+                rise = new - old
+                missed = rise - margin if rise > margin else None
+                yield Finding("slice", f"{name}, {column}={value}", "eer", missed is None, new, old, bound=margin, missed_by=missed)
+
+
+def _slice(part: pd.DataFrame, inside: np.ndarray) -> pd.DataFrame:
+    """A slice's trials; one of spoofs alone, such as a source, is told from all bona fide speech."""
+    bonafide = (part["key"] == "bonafide").to_numpy(bool)
+    return part[inside | bonafide] if not (inside & bonafide).any() else part[inside]
+
+
+def _eer(rows: pd.DataFrame) -> float:
+    return detection.eer(DetectionCurve.of(*both_keys(rows)))

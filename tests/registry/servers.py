@@ -1,0 +1,201 @@
+"""Real servers for tests: PostgreSQL, S3 over HTTP, MLflow on both, and a relay in front of it that can be cut at a chosen request."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import boto3
+
+BUCKET = "earmark"
+S3_ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for(answers: Callable[[], bool], what: str, process: subprocess.Popen | None = None, seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while not answers():
+        if time.monotonic() > until or (process and process.poll() is not None):
+            raise RuntimeError(f"{what} did not start")
+        time.sleep(0.1)
+
+
+def http_answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=2):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def missing() -> str | None:
+    """What a test with servers lacks here; None when all is there."""
+    if binaries() is None:
+        return "PostgreSQL's initdb is not installed"
+    try:
+        import flask  # noqa: F401
+        import moto.server  # noqa: F401
+    except ImportError:
+        return "moto[server] is not installed"
+    return None
+
+
+def binaries() -> Path | None:
+    places = [path for path in (shutil.which("initdb"),) if path]
+    places += [str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)]
+    return Path(places[0]).parent if places else None
+
+
+class Postgres:
+    """A database in a folder of its own; as root it runs as `nobody`, since initdb refuses root."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="earmark-postgres-"))
+        self.as_user = []
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, "nobody")
+            self.as_user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+        self.port, self.data = free_port(), self.folder / "data"
+        self._run("initdb", "-D", str(self.data), "-U", "earmark", "--auth=trust", "--no-sync", "-E", "UTF8")
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self._run("pg_ctl", "-D", str(self.data), "-o", options, "-l", str(self.folder / "log"), "-w", "start")
+        self.uri = f"postgresql+psycopg://earmark@127.0.0.1:{self.port}/postgres"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self.as_user, str((binaries() or Path()) / program), *arguments]
+        subprocess.run(command, check=True, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "stop")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class S3:
+    """An S3 server over HTTP with one bucket."""
+
+    def __init__(self):
+        self.address = f"http://127.0.0.1:{(port := free_port())}"
+        command = [sys.executable, "-c", "import sys; from moto.server import main; main(sys.argv[1:])", "-H", "127.0.0.1", "-p", str(port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: http_answers(self.address), "the S3 server", self.process)
+        self.client = boto3.client(
+            "s3", endpoint_url=self.address, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
+        )
+        self.client.create_bucket(Bucket=BUCKET)
+
+    def stored(self) -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Mlflow:
+    """An MLflow server that can be killed and started again on the same stores."""
+
+    def __init__(self, database: str, s3: str):
+        self.database, self.s3, self.port = database, s3, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        environment = os.environ | S3_ENVIRONMENT | {"MLFLOW_S3_ENDPOINT_URL": self.s3, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        environment.pop("MLFLOW_TRACKING_URI", None)
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        command += ["--backend-store-uri", self.database, "--artifacts-destination", f"s3://{BUCKET}"]
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        wait_for(lambda: http_answers(f"{self.uri}/health"), "MLflow", self.process)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+class Relay:
+    """HTTP in front of a server; `cut` makes it answer nothing from a chosen request on, as if the server had gone at that instant."""
+
+    def __init__(self, server: str):
+        self.target, self.cuts, self.dead, self.asked = server, None, False, []
+        relay = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def relay(self) -> None:
+                body = self.body()
+                relay.asked.append(f"{self.command} {self.path}")
+                fatal = relay.cuts is not None and relay.cuts[0] in f"{self.command} {self.path}"
+                if relay.dead or (fatal and not relay.cuts[1]):
+                    relay.dead = True
+                    return self.connection.close()
+                request = urllib.request.Request(f"{relay.target}{self.path}", body or None, self.kept(), method=self.command)
+                try:
+                    answer = urllib.request.urlopen(request, timeout=60)
+                except urllib.error.HTTPError as error:
+                    answer = error
+                with answer:
+                    content = answer.read()
+                if fatal:
+                    relay.dead = True
+                    return self.connection.close()
+                self.send_response(answer.status)
+                for name in ("Content-Type", "Content-Disposition"):
+                    if answer.headers.get(name):
+                        self.send_header(name, answer.headers[name])
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def body(self) -> bytes:
+                if self.headers.get("Transfer-Encoding") != "chunked":
+                    return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                parts = []
+                while size := int(self.rfile.readline(), 16):
+                    parts.append(self.rfile.read(size))
+                    self.rfile.readline()
+                self.rfile.readline()
+                return b"".join(parts)
+
+            def kept(self) -> dict[str, str]:
+                hops = ("transfer-encoding", "content-length", "connection", "accept-encoding")
+                return {name: value for name, value in self.headers.items() if name.lower() not in hops}
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = relay
+
+            def log_message(self, *arguments) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def cut(self, request: str, *, answered: bool) -> None:
+        """Die at the first request that holds this text: before the server has seen it, or after, with the answer lost."""
+        self.cuts, self.dead = (request, answered), False
+
+    def mend(self) -> None:
+        self.cuts, self.dead = None, False
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
