@@ -83,6 +83,7 @@ class System:
             p = self.params
             setup = set_up_on(recording, p.audio, p.cqt, p.front_end, p.tracer, self.runner, hidden)
             outputs = {name: _mean(outputs_of(member, setup, names), weights) for name, member in self.members.items()}
+        recording.parts(recording.whole)
         return self.ensemble.answer(outputs)
 
     def stretches(self, heard: Heard, chosen: NDArray[np.bool_], samples: int) -> list[Stretch]:

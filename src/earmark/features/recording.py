@@ -36,7 +36,8 @@ class Recording:
         self.gain = np.float32(10 ** (audio.level_dbfs / 20) / self.rms)
         self.scale = np.float32(np.float32(self.peak) * self.gain / INT16)
         self._cached: dict[int, np.ndarray] = {}
-        self.parts({WHOLE: (0, len(self.raw))})
+        self.whole = {WHOLE: (0, len(self.raw))}
+        self.parts(self.whole)
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All samples as they were decoded, a block at a time."""

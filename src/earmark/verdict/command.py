@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -52,7 +53,11 @@ def load_judge(folder: Path, place: str, enrolled: Path | None, compute: Compute
 
 def check(judge: Judge, inputs: list[str], options: Options) -> int:
     """Judge every input, print as asked, and return the exit code. Errors: InputError when there is nothing to judge."""
-    files = list(_find(inputs))
+    with tempfile.TemporaryDirectory() as scratch:
+        return _check_all(judge, list(_find(inputs, Path(scratch))), inputs, options)
+
+
+def _check_all(judge: Judge, files: list[tuple[Path, str]], inputs: list[str], options: Options) -> int:
     if not files:
         raise InputError(f"{', '.join(inputs)}: no audio file there; known endings: {', '.join(sorted(AUDIO_SUFFIXES))}")
     found: list[Found] = []
@@ -70,7 +75,7 @@ def check(judge: Judge, inputs: list[str], options: Options) -> int:
 
 def schema() -> str:
     """JSON Schema of a line of `--json`."""
-    return json.dumps({"anyOf": [Verdict.model_json_schema(), Failure.model_json_schema()]}, indent=2)
+    return json.dumps(TypeAdapter(Found).json_schema(), indent=2)
 
 
 def _check_one(judge: Judge, path: Path, name: str, options: Options, show) -> Found:
@@ -95,15 +100,14 @@ def _page_place(place: Path, name: str) -> Path:
     return place / (name.strip("/.").replace("/", "_") + ".html")
 
 
-def _find(inputs: list[str]) -> Iterator[tuple[Path, str]]:
-    """Files with the names they are shown by; a folder's audio files in order, stdin through a scratch file."""
+def _find(inputs: list[str], scratch: Path) -> Iterator[tuple[Path, str]]:
+    """Files with the names they are shown by; a folder's audio files in order, stdin through a file in `scratch`."""
     for given in inputs:
         if given == STDIN:
-            with tempfile.TemporaryDirectory() as scratch:
-                path = Path(scratch, "stdin")
-                with path.open("wb") as file:
-                    shutil.copyfileobj(sys.stdin.buffer, file)
-                yield path, "stdin"
+            path = scratch / "stdin"
+            with path.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+            yield path, "stdin"
         elif Path(given).is_dir():
             listed = sorted(path for path in Path(given).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
             yield from ((path, str(path)) for path in listed)

@@ -37,7 +37,6 @@ class Evidence:
 
 def explain(system: System, recording: Recording, heard: Heard, decision: Decision) -> Evidence:
     """Ablate the window with the highest score where that was decided to be bona fide, else the one with the lowest."""
-    recording.parts({WHOLE: (0, len(recording.raw))})
     number = int(heard.scores.argmax() if decision == "bonafide" else heard.scores.argmin())
     clips = Clips(recording, system.params.audio, system.params.cqt)
     waveform, cqt, _ = clips[WHOLE, int(heard.starts[number]), 0]
