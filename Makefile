@@ -25,9 +25,13 @@ data/protocol.tsv: | setup
 	@diff -q data.dvc.pinned data.dvc >/dev/null || echo "The voices differ on this machine from the pinned ones: data.dvc now holds the digest of yours."
 	@rm data.dvc.pinned
 
-demo: data/protocol.tsv ## train and evaluate a small detector on the embedded corpus, through DVC
+demo: data/protocol.tsv ## the whole pipeline on the embedded corpus, through DVC; promote its model, check a file with it
 	dvc repro
 	@dvc metrics show
+	earmark promote
+	earmark check data/bonafide/en-029-anika/eval0.flac artifacts/copies/spoof/griffin_lim_linear/en-029-anika-eval0.flac --html artifacts/check
+	@echo "pages: artifacts/evaluation/report.html (evaluation), artifacts/check/ (evidence), artifacts/diagnosis/report.html (corpus)"
+	@echo "runs and models: mlflow ui --backend-store-uri sqlite:///mlflow.db, then http://localhost:5000"
 
 test: setup ## run all tests
 	pytest

@@ -132,6 +132,7 @@ def check(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     enrolled: Annotated[Path, typer.Option(help="file of the enrolled sources")] = Path("artifacts/enrolled.safetensors"),
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of --json and end")] = False,
+    params_file: Annotated[Path, typer.Option("--params", help="says where MLflow is, for a model that lies there")] = Path("params.yaml"),
 ) -> None:
     """Judge recordings: bona fide, spoof or inconclusive, how sure, and from which source. Exit code 3: some could not be judged."""
     from earmark.verdict import command
@@ -142,7 +143,8 @@ def check(
     if not inputs:
         raise InputError("say what to check: earmark check FILE, a folder, or - for stdin")
     compute = params.parse({"compute": {"device": device}}, "--device").compute
-    judge = command.load_judge(Path(model), model, enrolled, compute, prior)
+    tracking = (params.load(params_file) if params_file.exists() else params.Params()).tracking
+    judge = command.load_judge(command.find_model(model, tracking), model, enrolled, compute, prior)
     raise typer.Exit(command.check(judge, inputs, command.Options(json, html, exit_code)))
 
 

@@ -89,9 +89,11 @@ def test_a_record_of_other_models_is_refused(tracking, tmp_path):
     with pytest.raises(InputError, match=f"the challenger is version {second}, the decision is of version {first}: run the stages"):
         promote(tracking, old)
     third, _ = candidate(tracking, tmp_path / "c", 2.0)
-    promote(tracking, third)
+    record = promote(tracking, third)
+    assert promote(tracking, third) == record  # a second time changes nothing
+    assert aliases(tracking) == {"champion": 3, "commercial": 3}
     with pytest.raises(InputError, match=r"no version of earmark is challenger, version \d may have been promoted"):
-        promote(tracking, third)
+        promote(tracking, old)
     late, _ = candidate(tracking, tmp_path / "d", 3.6)
     decided = json.loads(late.read_text())
     late.write_text(json.dumps(decided | {"champion": None}))

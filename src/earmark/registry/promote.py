@@ -45,6 +45,8 @@ AGAIN = "run the stages register and gate again (`dvc repro --force --single-ite
 def promote(tracking: TrackingParams, decision: Path, by: str | None = None) -> dict[str, Any]:
     """Make the challenger champion as the decision says, and return the record.
 
+    A decision that made the champion already changes nothing.
+
     Errors: InputError when a rule failed (which, by how much), when challenger or champion are no longer those of the decision, or when
     another promotion was quicker.
     """
@@ -53,9 +55,12 @@ def promote(tracking: TrackingParams, decision: Path, by: str | None = None) -> 
     _require_pass(decided, decision)
     with connected(tracking) as store, lock(store.client, LOCK) as held:
         challenger, champion = at(store.client, NAME, CHALLENGER), at(store.client, NAME, CHAMPION)
+        digest = hashlib.sha256(content).hexdigest()
+        if challenger is None and champion is not None and (stored := _stored(store.client, champion, digest)):
+            log.info("version %s is champion already, by this very decision", champion.version)
+            return stored
         _require_same(decided, challenger, champion)
         assert challenger is not None
-        digest = hashlib.sha256(content).hexdigest()
         held.check()
         facts = {"decision": decided, "decision_sha256": digest, "from": decided["champion"]}
         record = _store(store.client, "promotion", challenger, by, digest, facts)
@@ -94,6 +99,19 @@ def _require_same(decided: Mapping[str, Any], challenger: "ModelVersion | None",
         raise InputError(f"the champion is version {now}, the decision compared with version {then}: {AGAIN}")
 
 
+def _stored(client: "MlflowClient", champion: "ModelVersion", digest: str) -> dict[str, Any] | None:
+    """The record of the champion's promotion by the decision of this digest; None where it was another's."""
+    place, run = f"records/{_file_name('promotion', digest)}", str(champion.run_id)
+    if place not in [file.path for file in client.list_artifacts(run, "records")]:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        return json.loads(Path(client.download_artifacts(run, place, folder)).read_text())
+
+
+def _file_name(action: str, place: str) -> str:
+    return f"{action}-{place[:16]}.json"
+
+
 def _store(
     client: "MlflowClient", action: str, version: "ModelVersion", by: str | None, place: str, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -101,7 +119,7 @@ def _store(
     to, when = {"version": int(version.version), "bundle": version.tags[BUNDLE]}, datetime.now(UTC).isoformat()
     record = {"schema": SCHEMA, "action": action, "to": to, "who": by or who(), "when": when, **facts}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{action}-{place[:16]}.json"
+        path = Path(folder) / _file_name(action, place)
         path.write_bytes(_bytes(record))
         client.log_artifact(str(version.run_id), str(path), "records")
     return record

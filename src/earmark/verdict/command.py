@@ -17,7 +17,7 @@ from earmark import InputError, bundle
 from earmark.corpora.protocol import AUDIO_SUFFIXES
 from earmark.features.recording import open_recording
 from earmark.files import complete
-from earmark.params import ComputeParams
+from earmark.params import ComputeParams, TrackingParams
 from earmark.report.evidence import NAMES, evidence_page
 from earmark.report.pages import clock
 from earmark.tracing import ensemble as tracing
@@ -39,6 +39,13 @@ class Options:
     json: bool = False
     html: Path | None = None
     exit_code: bool = False
+
+
+def find_model(model: str, tracking: TrackingParams) -> Path:
+    """A model's folder; one of MLflow's is fetched first."""
+    from earmark.registry import fetch
+
+    return fetch.fetch(tracking, model) if fetch.is_address(model) else Path(model)
 
 
 def load_judge(folder: Path, place: str, enrolled: Path | None, compute: ComputeParams, prior: float | None) -> Judge:
