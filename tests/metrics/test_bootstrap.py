@@ -36,7 +36,7 @@ def test_weights_count_like_repeated_trials():
 def test_a_weight_is_speaker_times_source_and_bonafide_has_no_source():
     scores, key, speakers, sources = trials()
     ranked = bootstrap._sorted_trials(scores, key, speakers, sources)
-    weights = bootstrap._weights(ranked, np.random.default_rng(2))
+    weights = bootstrap.draw_weights(ranked.speakers, ranked.sources, np.random.default_rng(2))
     generator = np.random.default_rng(2)
     by_speaker, by_source = bootstrap._multinomial(12, generator), bootstrap._multinomial(7, generator)
     assert by_speaker.sum() == 12

@@ -46,7 +46,7 @@ def intervals(
     """
     trials = _sorted_trials(check(scores, "scored"), np.asarray(is_bonafide, dtype=bool), speakers, sources)
     generator = np.random.default_rng(seed)
-    draws = np.array([_figures(trials, _weights(trials, generator), costs) for _ in range(resamples)])
+    draws = np.array([_figures(trials, draw_weights(trials.speakers, trials.sources, generator), costs) for _ in range(resamples)])
     usable = draws[np.isfinite(draws).all(axis=1)]
     if not len(usable):
         raise InputError("no resample holds both keys: too few speakers or sources for an interval, set the number of resamples to 0")
@@ -61,16 +61,24 @@ def _sorted_trials(
         raise InputError("an interval needs trials of both keys, bonafide and spoof")
     order = np.argsort(scores, kind="stable")
     ranked, key = scores[order], is_bonafide[order]
-    speaker, source = _clusters(speakers, len(scores)), _clusters(sources, len(scores))
-    alone = speaker < 0
-    speaker[alone] = speaker.max(initial=-1) + 1 + np.arange(np.count_nonzero(alone))
+    speaker, source = number_clusters(is_bonafide, speakers, sources)
     return _Trials(
         is_bonafide=key,
         last=np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)),
         loss=np.logaddexp(0, np.where(key, -ranked, ranked)) / np.log(2),
         speakers=speaker[order],
-        sources=np.where(key, -1, source[order]),
+        sources=source[order],
     )
+
+
+def number_clusters(
+    is_bonafide: NDArray[np.bool_], speakers: Sequence[object] | None, sources: Sequence[object] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(r,) cluster numbers by speaker, where a row without one is a cluster of its own, and by source, -1 for bona fide and for none."""
+    speaker, source = _clusters(speakers, len(is_bonafide)), _clusters(sources, len(is_bonafide))
+    alone = speaker < 0
+    speaker[alone] = speaker.max(initial=-1) + 1 + np.arange(np.count_nonzero(alone))
+    return speaker, np.where(is_bonafide, -1, source)
 
 
 def _clusters(names: Sequence[object] | None, rows: int) -> NDArray[np.int64]:
@@ -79,12 +87,12 @@ def _clusters(names: Sequence[object] | None, rows: int) -> NDArray[np.int64]:
     return pd.factorize(np.asarray(names, dtype=object))[0].astype(np.int64)
 
 
-def _weights(trials: _Trials, generator: np.random.Generator) -> Floats:
-    """(r,) weights of one resample."""
-    weights = _multinomial(int(trials.speakers.max()) + 1, generator)[trials.speakers]
-    known = int(trials.sources.max()) + 1
+def draw_weights(speakers: NDArray[np.int64], sources: NDArray[np.int64], generator: np.random.Generator) -> Floats:
+    """(r,) weights of one resample, from `number_clusters`."""
+    weights = _multinomial(int(speakers.max()) + 1, generator)[speakers]
+    known = int(sources.max()) + 1
     # the last place, which index -1 reaches, is for rows without a source
-    return weights * np.append(_multinomial(known, generator), 1.0)[trials.sources] if known else weights
+    return weights * np.append(_multinomial(known, generator), 1.0)[sources] if known else weights
 
 
 def _multinomial(clusters: int, generator: np.random.Generator) -> Floats:

@@ -136,6 +136,19 @@ def cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
     return float((missed + np.logaddexp(0, check(spoof, "spoofed")).mean()) / 2 / np.log(2))
 
 
+def min_cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
+    """Least Cllr in bits that any rising calibration of these scores has: isotonic regression (Brümmer and du Preez 2006)."""
+    from sklearn.isotonic import IsotonicRegression  # a second to import, for this figure alone
+
+    accepted, refused = check(bonafide, "bona fide"), check(spoof, "spoofed")
+    scores, key = np.concatenate([accepted, refused]), np.repeat([1.0, 0.0], [accepted.size, refused.size])
+    share = IsotonicRegression(y_min=0, y_max=1).fit_transform(scores, key)
+    odds = accepted.size / refused.size
+    with np.errstate(divide="ignore"):
+        missed, alarms = np.log1p((1 / share[: accepted.size] - 1) * odds), np.log1p(1 / ((1 / share[accepted.size :] - 1) * odds))
+    return float((missed.mean() + alarms.mean()) / 2 / np.log(2))
+
+
 def min_tdcf_legacy(curve: DetectionCurve, asv: AsvScores, costs: TandemCosts = TandemCosts()) -> float:
     """Minimum normalised tandem cost, form of ASVspoof 2019 (Kinnunen et al., Odyssey 2018).
 
