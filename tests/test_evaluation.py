@@ -1,12 +1,15 @@
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from earmark import InputError
+from earmark.calibration import Calibration
 from earmark.evaluation import Settings, detection_report, evaluate_tables, headline
-from earmark.metrics.detection import AsvScores, DetectionCurve, eer
+from earmark.files import read_table
+from earmark.metrics.detection import AsvScores, DetectionCurve, cllr, eer
 
 QUICK = Settings(resamples=20)
 
@@ -134,6 +137,27 @@ def test_files_are_complete_and_the_same_bytes(tmp_path):
     files = sorted(path.relative_to(tmp_path / "a").as_posix() for path in (tmp_path / "a").rglob("*") if path.is_file())
     drawn = [f"figures/{kind}_{corpus}.png" for kind in ("embeddings", "scores", "sources") for corpus in ("one", "two")]
     tables = ["det.csv", "headline.csv", "per_attack.csv", "per_condition.csv", "per_source.csv", "training.csv"]
-    assert files == sorted([*drawn, *tables, "figures/det.png", "figures/training.png", "metrics.json", "warnings.txt"])
+    whole = ["figures/det.png", "figures/training.png", "metrics.json", "report.html", "trials.parquet", "warnings.txt"]
+    assert files == sorted([*drawn, *tables, *whole])
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
     assert json.loads((tmp_path / "a/metrics.json").read_text()) == metrics
+
+
+def test_the_calibration_of_the_model_is_applied_and_a_row_a_trial_is_kept(tmp_path):
+    scores, protocol = make()
+    calibration = Calibration(2.0, -1.0, -1.0, 1.0, -3.0)
+    manifest = {
+        **{"calibration": asdict(calibration), "digest": "d" * 64, "params": {}, "corpora": [], "sources": []},
+        **{"code": {"version": "1", "commit": None, "dvc": None}, "schema": 1, "orientation": {}, "self_test": {"passed": True}},
+    }
+    metrics = evaluate_tables(tmp_path / "a", scores, protocol.assign(digest="x"), manifest=manifest, settings=QUICK)
+    llr, key = calibration.llr(scores["cm_score"]), (protocol["key"] == "bonafide").to_numpy()
+    assert metrics["one/cllr_calibrated"] == pytest.approx(cllr(llr[key], llr[~key]))
+    assert metrics["one/cllr"] == pytest.approx(cllr(scores["cm_score"][key], scores["cm_score"][~key]))
+    assert metrics["one/cllr_min"] <= min(metrics["one/cllr"], metrics["one/cllr_calibrated"])
+    assert metrics["one/cllr_calibrated_low"] < metrics["one/cllr_calibrated"] < metrics["one/cllr_calibrated_high"]
+    trials = read_table(tmp_path / "a/trials.parquet")
+    assert list(trials["utterance_id"]) == list(protocol["utterance_id"])
+    assert trials["llr"].to_numpy() == pytest.approx(llr)
+    assert {"key", "speaker", "source", "corpus", "digest", "language", "kind", "origin", "answer", "ood_score", "known"} <= set(trials)
+    assert trials["answer"].isna().all()

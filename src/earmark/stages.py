@@ -192,11 +192,12 @@ def robustness(seed: int, robustness: RobustnessParams, compute: ComputeParams, 
 
 def evaluate(
     seed: int, trials: TrialsParams, evaluation: EvaluationParams, *,
-    protocol: Path, scores: Path, detector: Path, answers: Path, output: Path,
+    protocol: Path, scores: Path, detector: Path, answers: Path, model: Path, output: Path, robustness: Path | None = None,
 ) -> Flat:  # fmt: skip
-    """Turn scores into tables, figures and intervals; pure tables in, tables out."""
+    """Turn scores into tables, figures with intervals, and one report; pure tables in, tables out."""
     import pandas as pd
 
+    from earmark.bundle import read_manifest
     from earmark.evaluation import Settings, evaluate_tables, read_embeddings
     from earmark.files import read_table
     from earmark.metrics.scorefile import read_asv_scores
@@ -213,6 +214,8 @@ def evaluate(
         history=pd.read_csv(detector / "history.csv"),
         asv={corpus: read_asv_scores(Path(path)) for corpus, path in evaluation.asv_scores.items()},
         tracing=read_answers(answers, table),
+        manifest=read_manifest(model),
+        robustness=read_table(robustness / "robustness.parquet") if robustness else None,
         settings=settings,
     )
 
@@ -296,7 +299,7 @@ STAGES = {
         Stage(fit_ensemble, "answers", ("protocol", "embeddings"), tracked=True),
         Stage(package_model, "model", ("protocol", "scores", "detector", "members", "answers")),
         Stage(robustness, "robustness", ("protocol", "model"), data=True, tracked=True),
-        Stage(evaluate, "evaluation", ("protocol", "scores", "detector", "answers"), tracked=True),
+        Stage(evaluate, "evaluation", ("protocol", "scores", "detector", "answers", "model", "robustness"), tracked=True),
         Stage(register, "registration", ("model", "evaluation", "robustness")),
         Stage(gate, "decision", ("model", "evaluation", "robustness", "registration")),
     )

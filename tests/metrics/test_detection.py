@@ -93,6 +93,20 @@ def test_cllr_survives_huge_scores():
     assert cllr([-1e4], [1e4]) == pytest.approx(1e4 / np.log(2))
 
 
+@given(coarse, coarse, st.floats(0.1, 4), st.floats(-3, 3))
+def test_no_rising_calibration_beats_the_least_cllr(bonafide, spoof, slope, shift):
+    least = min_cllr(bonafide, spoof)
+    assert 0 <= least <= 1 + 1e-12
+    assert least <= cllr(slope * np.array(bonafide) + shift, slope * np.array(spoof) + shift) + 1e-9
+
+
+def test_least_cllr_by_hand():
+    # two spoofs below one of either key: the upper pair has the odds 1 : 1/3, and costs bits; the lower pair costs nothing
+    expected = (np.log2(1 + 1 / 3) + (np.log2(1 + 3) / 3)) / 2
+    assert min_cllr([1.0], [0.0, 0.0, 1.0]) == pytest.approx(expected)
+    assert min_cllr([0.0], [1.0]) == pytest.approx(1)
+
+
 def test_tandem_costs_by_hand():
     asv = AsvScores(np.array([1.0, 2.0]), np.array([-1.0, -2.0]), np.array([1.5, -3.0]))
     assert asv.error_rates() == (0.0, 1 / 2, 1 / 2)  # its EER threshold is a nontarget's own score, which counts as accepted
