@@ -84,10 +84,7 @@ def test_every_section_of_params_serves_a_stage():
 def test_no_stage_but_the_registration_depends_on_where_its_figures_are_tracked():
     assert [name for name, stage in stages.STAGES.items() if "tracking" in stage.sections] == ["register"]
     assert {name for name, stage in stages.STAGES.items() if stage.tracked} == {
-        "train_detector",
-        "train_tracer",
-        "fit_ensemble",
-        "evaluate",
+        *("doctor", "train_detector", "train_tracer", "fit_ensemble", "robustness", "evaluate"),
     }
 
 

@@ -1,6 +1,5 @@
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -10,12 +9,13 @@ from earmark.corpora.checks import SHOWN, check_needs, validate
 from earmark.corpora.prepare import prepare
 from earmark.corpora.protocol import CORE
 from earmark.files import read_table, write_table
+from earmark.params import CorpusParams
 
 HEADER = ("utterance_id", "path", "key", "source", "speaker", "split")
 
 
-def corpus(root: Path, *splits: str, adapter: str = "folder", name: str | None = None) -> SimpleNamespace:
-    return SimpleNamespace(adapter=adapter, root=root, splits=splits or ("train", "dev", "eval"), name=name)
+def corpus(root: Path, *splits: str, adapter: str = "folder", name: str | None = None) -> CorpusParams:
+    return CorpusParams.model_validate({"adapter": adapter, "root": str(root), "splits": splits or ("train", "dev", "eval"), "name": name})
 
 
 def lay_out(root: Path, tone, rows, header=HEADER, audio=True) -> Path:

@@ -1,6 +1,5 @@
 import hashlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import soundfile as sf
@@ -10,6 +9,7 @@ from earmark.corpora import voices
 from earmark.corpora.checks import check_needs
 from earmark.corpora.copysynthesis import synthesize
 from earmark.corpora.prepare import prepare
+from earmark.params import CorpusParams
 
 pytest.importorskip("espeakng_loader", reason="espeak-ng is not installed: pip install 'earmark[demo]'")
 
@@ -25,8 +25,8 @@ def digest(root: Path) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(root.rglob("*.*")))).hexdigest()
 
 
-def corpus(root: Path) -> SimpleNamespace:
-    return SimpleNamespace(adapter="folder", root=root, splits=("train", "dev", "eval"), name=None)
+def corpus(root: Path) -> CorpusParams:
+    return CorpusParams(adapter="folder", root=str(root))
 
 
 def test_voices_stand_in_and_share_no_speaker_or_sentence_across_splits(spoken):

@@ -23,9 +23,9 @@ def propose(params, workspace, seed, quality):
     model, detector = (workspace / stages.ARTIFACTS[key] for key in ("model", "detector"))
     make_bundle(model, seed, weights=detector / "model.safetensors")
     write_evaluation(workspace / stages.ARTIFACTS["evaluation"], make_trials(900, quality, seed))
-    robustness = write_robustness(workspace / "artifacts/robustness")
-    version = int(stages.run("register", params, workspace, robustness=robustness)["version"])
-    stages.run("gate", params, workspace, robustness=robustness)
+    write_robustness(workspace / stages.ARTIFACTS["robustness"])
+    version = int(stages.run("register", params, workspace)["version"])
+    stages.run("gate", params, workspace)
     return version
 
 
@@ -49,7 +49,8 @@ def test_everything_is_found_again_although_the_server_was_killed(prepared, chan
     with pytest.raises(InputError, match="cannot be reached"):
         propose(params, workspace, 1, 2.0)
     mlflow.start()
-    stages.run("evaluate", params, workspace)
+    for name in ("package_model", "robustness", "evaluate"):
+        stages.run(name, params, workspace)
     assert len(sync(workspace / PLACE, params.tracking).sent) == 2
 
     first = propose(params, workspace, 1, 2.0)
@@ -80,7 +81,7 @@ def check_runs(store, workspace):
     children = runs(store, PARENT, parent.info.run_id)
     by_stage = {run.data.tags["earmark.stage"]: run for run in children}
     names = sorted(run.data.tags["earmark.stage"] for run in children)
-    assert names == sorted(["train_detector", "train_tracer", "fit_ensemble", "evaluate", "register", "register", "register"])
+    assert names == sorted(["train_detector", "train_tracer", "fit_ensemble", "robustness", "evaluate", *3 * ["register"]])
     assert {run.info.status for run in children} == {"FINISHED"}
     training, evaluation = by_stage["train_detector"], by_stage["evaluate"]
     epochs = store.client.get_metric_history(training.info.run_id, "detector/dev/eer")
