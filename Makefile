@@ -33,8 +33,8 @@ demo: data/protocol.tsv ## the whole pipeline on the embedded corpus, through DV
 	@echo "pages: artifacts/evaluation/report.html (evaluation), artifacts/check/ (evidence), artifacts/diagnosis/report.html (corpus)"
 	@echo "runs and models: mlflow ui --backend-store-uri sqlite:///mlflow.db, then http://localhost:5000"
 
-test: setup ## run all tests
-	pytest
+test: setup ## run all tests, in two processes
+	pytest -n 2 --dist loadgroup
 
 check: setup ## lint, format and types
 	ruff check .

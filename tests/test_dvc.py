@@ -95,6 +95,7 @@ def run(workspace: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.timeout(600)  # every stage is a process of its own, and loads torch
 def test_repro_runs_the_pipeline_and_a_second_time_does_nothing(corpus, change, tmp_path):
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     (tmp_path / "params.yaml").write_text(settings.dump(change(corpora=[{"adapter": "folder", "root": "data"}])))
