@@ -167,11 +167,12 @@ def package_model(
 
 def evaluate(
     seed: int, trials: TrialsParams, evaluation: EvaluationParams, *,
-    protocol: Path, scores: Path, detector: Path, answers: Path, output: Path,
+    protocol: Path, scores: Path, detector: Path, answers: Path, model: Path, output: Path, robustness: Path | None = None,
 ) -> Flat:  # fmt: skip
-    """Turn scores into tables, figures and intervals; pure tables in, tables out."""
+    """Turn scores into tables, figures with intervals, and one report; pure tables in, tables out."""
     import pandas as pd
 
+    from earmark.bundle import read_manifest
     from earmark.evaluation import Settings, evaluate_tables, read_embeddings
     from earmark.files import read_table
     from earmark.metrics.scorefile import read_asv_scores
@@ -188,6 +189,8 @@ def evaluate(
         history=pd.read_csv(detector / "history.csv"),
         asv={corpus: read_asv_scores(Path(path)) for corpus, path in evaluation.asv_scores.items()},
         tracing=read_answers(answers, table),
+        manifest=read_manifest(model),
+        robustness=read_table(robustness / "robustness.parquet") if robustness else None,
         settings=settings,
     )
 
@@ -244,7 +247,7 @@ STAGES = {
         Stage(embed_utterances, "embeddings", ("protocol", "features", "hidden", "members")),
         Stage(fit_ensemble, "answers", ("protocol", "embeddings")),
         Stage(package_model, "model", ("protocol", "scores", "detector", "members", "answers")),
-        Stage(evaluate, "evaluation", ("protocol", "scores", "detector", "answers")),
+        Stage(evaluate, "evaluation", ("protocol", "scores", "detector", "answers", "model")),
     )
 }
 

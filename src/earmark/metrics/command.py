@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from earmark import InputError
-from earmark.evaluation import DetectionReport, Settings, detection_report
+from earmark.detection_report import DetectionReport, Settings, detection_report
 from earmark.metrics.detection import AsvScores
 from earmark.metrics.scorefile import protocol_of, read_asv_scores, read_protocol, read_scores
 

@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 from earmark.files import read_table
 from earmark.metrics.frechet import frechet_distance
 from earmark.metrics.tracing import Identification, auroc, identify, reject
+from earmark.metrics.tracing_intervals import tracing_intervals
 from earmark.report import tracing_figures as figures
 from earmark.tracing.ensemble import FILE, FUSION, Ensemble, Matrix, load
 
@@ -51,15 +52,19 @@ def read_answers(folder: Path, protocol: pd.DataFrame) -> Answers | None:
     return Answers(load(folder / FILE), *tables, *parts)
 
 
-def tracing_report(found: Answers, protocol: pd.DataFrame) -> TracingReport:
-    """Report on the eval trials of `protocol` that the tracer answered, corpus by corpus."""
+def tracing_report(found: Answers, protocol: pd.DataFrame, resamples: int = 0, seed: int = 0) -> TracingReport:
+    """Report on the eval trials of `protocol` that the tracer answered, corpus by corpus; with `resamples`, intervals of the ensemble's."""
     metrics: dict[str, float] = {}
     tables: dict[str, list[pd.DataFrame]] = {}
     trials: dict[str, pd.DataFrame] = {}
     answered = protocol[protocol["utterance_id"].isin(found.answers["utterance_id"])]
     for corpus, rows in answered.groupby("corpus"):
         whole = mark(rows, found)
-        rated = [{"trials": name, **rate(part, system)} for name, part in variants(whole) for system, part in systems(part, found)]
+        rated = [
+            {"trials": name, **rate(part, system), **(interval_columns(part, resamples, seed) if resamples and system == FUSION else {})}
+            for name, part in variants(whole)
+            for system, part in systems(part, found)
+        ]
         own = join_answers(whole, found.answers)
         parts = {"tracing": pd.DataFrame(rated), **_breakdowns(own), "tracing_distances": distances(own, found)}
         for name, table in parts.items():
@@ -119,6 +124,14 @@ def rate(rows: pd.DataFrame, system: str) -> dict[str, Any]:
         row |= {"auroc": found.auroc, "eer": found.eer, "fpr95": found.fpr95, "eer_classification": found.eer_classification}
         row |= {"oscr": found.oscr, "mean_auroc": float(per_unseen(rows)["auroc"].mean())}
     return row
+
+
+def interval_columns(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, float]:
+    """Ends of the figures' intervals, clustered by speaker and source."""
+    speakers = list(rows["speaker"]) if "speaker" in rows else None
+    source, answer, score, known = (rows[name].tolist() for name in ("source", "answer", "ood_score", "known"))
+    found = tracing_intervals(source, answer, score, known, speakers, resamples=resamples, seed=seed)
+    return {f"{figure}_{end}": value for figure, pair in found.items() for end, value in zip(("low", "high"), pair, strict=True)}
 
 
 def identification(known: pd.DataFrame) -> Identification:
