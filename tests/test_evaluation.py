@@ -1,14 +1,28 @@
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from earmark import InputError
-from earmark.evaluation import Settings, detection_report, evaluate_tables, headline
-from earmark.metrics.detection import AsvScores, DetectionCurve, eer
+from earmark.calibration import Calibration
+from earmark.detection_report import Settings, detection_report, headline
+from earmark.evaluation import evaluate_tables
+from earmark.files import read_table
+from earmark.metrics.detection import AsvScores, DetectionCurve, act_dcf, cllr, eer, min_cllr
+from earmark.trial_table import trial_table
 
 QUICK = Settings(resamples=20)
+LINE = Calibration(slope=2.0, intercept=-1.5, spoof_below=-1.0, bonafide_above=1.0, part_below=-2.0)
+MANIFEST = {
+    "calibration": asdict(LINE),
+    "corpora": [{"name": "one", "adapter": "folder", "licence": None, "trials": {"eval": 240}, "digest": "ab" * 32}],
+    "code": {"version": "0.1.0", "commit": None, "dvc": None},
+    "params": {"seed": 1},
+    "sources": ["s0", "s1"],
+    "digest": "cd" * 32,
+}
 
 
 def make(corpus="one", rows=240, seed=0, gap=1.5):
@@ -127,13 +141,73 @@ def test_files_are_complete_and_the_same_bytes(tmp_path):
     options = {
         "embeddings": (ids[::-1], np.random.default_rng(0).normal(size=(480, 8))),
         "history": pd.DataFrame({"epoch": [1, 2], "train/loss": [2.0, 1.0], "dev/eer": [0.3, 0.2]}),
+        "manifest": MANIFEST,
         "settings": QUICK,
     }
     for name in ("a", "b"):
         metrics = evaluate_tables(tmp_path / name, pd.concat([s1, s2]), pd.concat([p1, p2]), **options)
     files = sorted(path.relative_to(tmp_path / "a").as_posix() for path in (tmp_path / "a").rglob("*") if path.is_file())
     drawn = [f"figures/{kind}_{corpus}.png" for kind in ("embeddings", "scores", "sources") for corpus in ("one", "two")]
-    tables = ["det.csv", "headline.csv", "per_attack.csv", "per_condition.csv", "per_source.csv", "training.csv"]
-    assert files == sorted([*drawn, *tables, "figures/det.png", "figures/training.png", "metrics.json", "warnings.txt"])
+    drawn += [f"figures/{kind}_{corpus}.png" for kind in ("reliability", "tippett") for corpus in ("one", "two")]
+    tables = ["decisions.csv", "det.csv", "headline.csv", "per_attack.csv", "per_condition.csv", "per_source.csv", "training.csv"]
+    single = ["figures/det.png", "figures/training.png", "metrics.json", "report.html", "trials.parquet", "warnings.txt"]
+    assert files == sorted([*drawn, *tables, *single])
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
     assert json.loads((tmp_path / "a/metrics.json").read_text()) == metrics
+
+
+def test_calibrated_figures_stand_beside_those_of_the_scores_as_they_are():
+    scores, protocol = make(gap=3)
+    found, plain = (detection_report(scores, protocol, settings=QUICK, calibration=line) for line in (LINE, None))
+    bonafide = (protocol["key"] == "bonafide").to_numpy()
+    raw, llr = ((x[bonafide], x[~bonafide]) for x in (scores["cm_score"].to_numpy(), LINE.llr(scores["cm_score"])))
+    assert {name: value for name, value in found.metrics.items() if "calibrated" not in name} == pytest.approx(plain.metrics)
+    assert (found.metrics["one/cllr"], found.metrics["one/cllr_calibrated"]) == (cllr(*raw), cllr(*llr))
+    assert found.metrics["one/cllr_min"] == min_cllr(*raw) < min(cllr(*raw), cllr(*llr))
+    assert found.metrics["one/act_dcf_calibrated"] == act_dcf(*llr)
+    for figure in ("eer", "min_dcf", "act_dcf", "act_dcf_calibrated", "cllr", "cllr_calibrated", "cllr_min"):
+        assert found.metrics[f"one/{figure}_low"] <= found.metrics[f"one/{figure}"] <= found.metrics[f"one/{figure}_high"], figure
+    rows = found.tables["per_condition"].set_index(["condition", "value"])
+    english = (protocol["language"] == "en").to_numpy()
+    expected = cllr(LINE.llr(scores["cm_score"])[bonafide & english], LINE.llr(scores["cm_score"])[~bonafide & english])
+    assert rows.loc[("language", "en"), "cllr_calibrated"] == expected
+    assert rows.loc[("language", "de"), ["cllr", "cllr_calibrated"]].isna().all()  # too few
+
+
+def test_decisions_are_shares_of_each_key():
+    scores, protocol = make(gap=3)
+    table = detection_report(scores, protocol, settings=QUICK, calibration=LINE).tables["decisions"].set_index("key")
+    assert table["trials"].to_dict() == {"bonafide": 80, "spoof": 160}
+    llr = LINE.llr(scores["cm_score"])[protocol["key"] == "spoof"]
+    assert table.loc["spoof", "inconclusive"] == np.mean((llr > -1) & (llr < 1)) > 0
+    assert table[["bonafide", "inconclusive", "spoof"]].sum(axis=1).tolist() == pytest.approx([1, 1])
+
+
+def test_the_table_of_trials_has_every_headline_trial_its_conditions_and_its_answer():
+    scores, protocol = make()
+    protocol["split"] = ["dev"] * 60 + ["eval"] * 180
+    protocol["digest"] = [f"d{row}" for row in range(240)]
+    traced = protocol[200:210].assign(answer="s1", ood_score=0.5, known=[True, False] * 5)
+    table = trial_table(headline(protocol), scores[:-1], LINE, {"one": traced}).set_index("utterance_id")
+    assert list(table.index) == [f"one-{row}" for row in range(60, 239)]  # the last has no score
+    assert {"digest", "corpus", "key", "speaker", "source", "group", "language", "in_domain", "kind", "origin"} <= set(table)
+    assert not {"seconds", "path", "split", "attack"} & set(table)
+    np.testing.assert_array_equal(table["llr"], LINE.llr(table["cm_score"]))
+    assert table["answer"].notna().sum() == table["ood_score"].notna().sum() == table["known"].notna().sum() == 10
+    assert table.loc[["one-200", "one-201"], "known"].tolist() == [True, False]
+    assert table["group"].isna().all()
+    assert table["known"].dtype == "boolean"
+
+
+def test_a_corpus_of_few_trials_is_not_parted_by_what_tells_its_trials_apart():
+    scores, protocol = make(rows=36)
+    report = detection_report(scores, protocol.assign(digest=[f"d{row}" for row in range(36)]), settings=QUICK)
+    assert "digest" not in set(report.tables["per_condition"]["condition"])
+
+
+def test_without_a_model_nothing_is_calibrated(tmp_path):
+    scores, protocol = make()
+    evaluate_tables(tmp_path / "out", scores, protocol, settings=QUICK)
+    assert not (tmp_path / "out/decisions.csv").exists()
+    assert read_table(tmp_path / "out/trials.parquet")["llr"].isna().all()
+    assert "Not measured in this run" in (tmp_path / "out/report.html").read_text()

@@ -25,6 +25,7 @@ def test_the_stages_run_one_after_the_other_to_figures_and_metrics(done):
     assert (metrics["tiny/bonafide"], metrics["tiny/spoof"]) == (4, 12)
     assert {path.name for path in (folder / "figures").iterdir()} == {
         *("det.png", "scores_tiny.png", "sources_tiny.png", "embeddings_tiny.png", "training.png"),
+        *("reliability_tiny.png", "tippett_tiny.png"),
         *("tracing_confusion_tiny.png", "tracing_embeddings_tiny.png"),
     }
     assert 0 <= metrics["tiny/tracing/accuracy"] <= 1
