@@ -7,11 +7,22 @@ import pytest
 
 from earmark import InputError
 from earmark.calibration import Calibration
-from earmark.evaluation import Settings, detection_report, evaluate_tables, headline
+from earmark.detection_report import Settings, detection_report, headline
+from earmark.evaluation import evaluate_tables
 from earmark.files import read_table
-from earmark.metrics.detection import AsvScores, DetectionCurve, cllr, eer
+from earmark.metrics.detection import AsvScores, DetectionCurve, act_dcf, cllr, eer, min_cllr
+from earmark.trial_table import trial_table
 
 QUICK = Settings(resamples=20)
+LINE = Calibration(slope=2.0, intercept=-1.5, spoof_below=-1.0, bonafide_above=1.0, part_below=-2.0)
+MANIFEST = {
+    "calibration": asdict(LINE),
+    "corpora": [{"name": "one", "adapter": "folder", "licence": None, "trials": {"eval": 240}, "digest": "ab" * 32}],
+    "code": {"version": "0.1.0", "commit": None, "dvc": None},
+    "params": {"seed": 1},
+    "sources": ["s0", "s1"],
+    "digest": "cd" * 32,
+}
 
 
 def make(corpus="one", rows=240, seed=0, gap=1.5):
@@ -130,34 +141,89 @@ def test_files_are_complete_and_the_same_bytes(tmp_path):
     options = {
         "embeddings": (ids[::-1], np.random.default_rng(0).normal(size=(480, 8))),
         "history": pd.DataFrame({"epoch": [1, 2], "train/loss": [2.0, 1.0], "dev/eer": [0.3, 0.2]}),
+        "manifest": MANIFEST,
         "settings": QUICK,
     }
     for name in ("a", "b"):
         metrics = evaluate_tables(tmp_path / name, pd.concat([s1, s2]), pd.concat([p1, p2]), **options)
     files = sorted(path.relative_to(tmp_path / "a").as_posix() for path in (tmp_path / "a").rglob("*") if path.is_file())
     drawn = [f"figures/{kind}_{corpus}.png" for kind in ("embeddings", "scores", "sources") for corpus in ("one", "two")]
-    tables = ["det.csv", "headline.csv", "per_attack.csv", "per_condition.csv", "per_source.csv", "training.csv"]
-    whole = ["figures/det.png", "figures/training.png", "metrics.json", "report.html", "trials.parquet", "warnings.txt"]
-    assert files == sorted([*drawn, *tables, *whole])
+    drawn += [f"figures/{kind}_{corpus}.png" for kind in ("reliability", "tippett") for corpus in ("one", "two")]
+    tables = ["decisions.csv", "det.csv", "headline.csv", "per_attack.csv", "per_condition.csv", "per_source.csv", "training.csv"]
+    single = ["figures/det.png", "figures/training.png", "metrics.json", "report.html", "trials.parquet", "warnings.txt"]
+    assert files == sorted([*drawn, *tables, *single])
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
     assert json.loads((tmp_path / "a/metrics.json").read_text()) == metrics
 
 
-def test_the_calibration_of_the_model_is_applied_and_a_row_a_trial_is_kept(tmp_path):
+def test_calibrated_figures_stand_beside_those_of_the_scores_as_they_are():
+    scores, protocol = make(gap=3)
+    found, plain = (detection_report(scores, protocol, settings=QUICK, calibration=line) for line in (LINE, None))
+    bonafide = (protocol["key"] == "bonafide").to_numpy()
+    raw, llr = ((x[bonafide], x[~bonafide]) for x in (scores["cm_score"].to_numpy(), LINE.llr(scores["cm_score"])))
+    assert {name: value for name, value in found.metrics.items() if "calibrated" not in name} == pytest.approx(plain.metrics)
+    assert (found.metrics["one/cllr"], found.metrics["one/cllr_calibrated"]) == (cllr(*raw), cllr(*llr))
+    assert found.metrics["one/cllr_min"] == min_cllr(*raw) < min(cllr(*raw), cllr(*llr))
+    assert found.metrics["one/act_dcf_calibrated"] == act_dcf(*llr)
+    for figure in ("eer", "min_dcf", "act_dcf", "act_dcf_calibrated", "cllr", "cllr_calibrated", "cllr_min"):
+        assert found.metrics[f"one/{figure}_low"] <= found.metrics[f"one/{figure}"] <= found.metrics[f"one/{figure}_high"], figure
+    rows = found.tables["per_condition"].set_index(["condition", "value"])
+    english = (protocol["language"] == "en").to_numpy()
+    expected = cllr(LINE.llr(scores["cm_score"])[bonafide & english], LINE.llr(scores["cm_score"])[~bonafide & english])
+    assert rows.loc[("language", "en"), "cllr_calibrated"] == expected
+    assert rows.loc[("language", "de"), ["cllr", "cllr_calibrated"]].isna().all()  # too few
+
+
+def test_a_calibration_that_misleads_is_warned_of():
+    scores, protocol = make(gap=3)
+    boast = Calibration(slope=30.0, intercept=40.0, spoof_below=-1.0, bonafide_above=1.0, part_below=-2.0)
+    warnings = detection_report(scores, protocol, settings=QUICK, calibration=boast).warnings
+    assert [warning.split(":")[0] for warning in warnings] == ["one, all", "one, without origin=local"]
+    assert "the posteriors mislead" in warnings[0]
+    assert detection_report(scores, protocol, settings=QUICK, calibration=LINE).warnings == []
+
+
+def test_decisions_are_shares_of_each_key():
+    scores, protocol = make(gap=3)
+    table = detection_report(scores, protocol, settings=QUICK, calibration=LINE).tables["decisions"].set_index("key")
+    assert table["trials"].to_dict() == {"bonafide": 80, "spoof": 160}
+    llr = LINE.llr(scores["cm_score"])[protocol["key"] == "spoof"]
+    assert table.loc["spoof", "inconclusive"] == np.mean((llr > -1) & (llr < 1)) > 0
+    assert table[["bonafide", "inconclusive", "spoof"]].sum(axis=1).tolist() == pytest.approx([1, 1])
+
+
+def test_the_table_of_trials_has_every_headline_trial_its_conditions_and_its_answer():
     scores, protocol = make()
-    calibration = Calibration(2.0, -1.0, -1.0, 1.0, -3.0)
-    manifest = {
-        **{"calibration": asdict(calibration), "digest": "d" * 64, "params": {}, "corpora": [], "sources": []},
-        **{"code": {"version": "1", "commit": None, "dvc": None}, "schema": 1, "orientation": {}, "self_test": {"passed": True}},
-    }
-    metrics = evaluate_tables(tmp_path / "a", scores, protocol.assign(digest="x"), manifest=manifest, settings=QUICK)
-    llr, key = calibration.llr(scores["cm_score"]), (protocol["key"] == "bonafide").to_numpy()
-    assert metrics["one/cllr_calibrated"] == pytest.approx(cllr(llr[key], llr[~key]))
-    assert metrics["one/cllr"] == pytest.approx(cllr(scores["cm_score"][key], scores["cm_score"][~key]))
-    assert metrics["one/cllr_min"] <= min(metrics["one/cllr"], metrics["one/cllr_calibrated"])
-    assert metrics["one/cllr_calibrated_low"] < metrics["one/cllr_calibrated"] < metrics["one/cllr_calibrated_high"]
-    trials = read_table(tmp_path / "a/trials.parquet")
-    assert list(trials["utterance_id"]) == list(protocol["utterance_id"])
-    assert trials["llr"].to_numpy() == pytest.approx(llr)
-    assert {"key", "speaker", "source", "corpus", "digest", "language", "kind", "origin", "answer", "ood_score", "known"} <= set(trials)
-    assert trials["answer"].isna().all()
+    protocol["split"] = ["dev"] * 60 + ["eval"] * 180
+    protocol["digest"] = [f"d{row}" for row in range(240)]
+    traced = protocol[200:210].assign(answer="s1", ood_score=0.5, known=[True, False] * 5)
+    table = trial_table(headline(protocol), scores[:-1], LINE, {"one": traced}).set_index("utterance_id")
+    assert list(table.index) == [f"one-{row}" for row in range(60, 239)]  # the last has no score
+    assert {"digest", "corpus", "key", "speaker", "source", "group", "language", "in_domain", "kind", "origin"} <= set(table)
+    assert not {"seconds", "path", "split", "attack"} & set(table)
+    np.testing.assert_array_equal(table["llr"], LINE.llr(table["cm_score"]))
+    assert table["answer"].notna().sum() == table["ood_score"].notna().sum() == table["known"].notna().sum() == 10
+    assert table.loc[["one-200", "one-201"], "known"].tolist() == [True, False]
+    assert table["group"].isna().all()
+    assert table["known"].dtype == "boolean"
+
+
+def test_a_corpus_of_few_trials_is_not_parted_by_what_tells_its_trials_apart():
+    scores, protocol = make(rows=36)
+    report = detection_report(scores, protocol.assign(digest=[f"d{row}" for row in range(36)]), settings=QUICK)
+    assert "digest" not in set(report.tables["per_condition"]["condition"])
+
+
+def test_without_a_model_nothing_is_calibrated(tmp_path):
+    scores, protocol = make()
+    evaluate_tables(tmp_path / "out", scores, protocol, settings=QUICK)
+    assert not (tmp_path / "out/decisions.csv").exists()
+    assert read_table(tmp_path / "out/trials.parquet")["llr"].isna().all()
+    assert "Not measured in this run" in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_grid_of_robustness_reaches_the_report(tmp_path):
+    scores, protocol = make()
+    grid = pd.DataFrame({"corpus": "one", "degradation": ["none", "mp3"], "level": [0.0, 32.0], "eer": [0.1, 0.25]})
+    evaluate_tables(tmp_path / "out", scores, protocol, robustness=grid.assign(trials_bonafide=30, trials_spoof=60), settings=QUICK)
+    assert "Worst: mp3 32: EER 25.0" in (tmp_path / "out/report.html").read_text()

@@ -1,7 +1,7 @@
 """Detection's figures, pure tables: scores and a protocol in, figures per corpus out. Corpora are never pooled."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,7 @@ def detection_report(
                 table.insert(0, "corpus", corpus)
                 tables.setdefault(name, []).append(table)
     whole = {name: pd.concat(found, ignore_index=True) for name, found in tables.items() if found}
-    return DetectionReport(metrics, whole, _warn_of_flipped(whole["headline"]), trials)
+    return DetectionReport(metrics, whole, list(_warnings(whole["headline"])), trials)
 
 
 def _headline_row(name: str, trials: pd.DataFrame, asv: AsvScores | None, settings: Settings, corpus: str) -> dict[str, Any]:
@@ -126,12 +126,14 @@ def _flatten(corpus: str, rows: list[dict[str, Any]]) -> dict[str, float]:
     return {f"{place[row['trials']]}/{name}": value for row in rows for name, value in row.items() if name != "trials"}
 
 
-def _warn_of_flipped(table: pd.DataFrame) -> list[str]:
-    warnings = []
+def _warnings(table: pd.DataFrame) -> Iterator[str]:
+    """Flipped scores, and a calibration that misleads; said in the log too."""
     for row in table.to_dict("records"):
+        place, found = f"{row['corpus']}, {row['trials']}", []
         if row["eer"] > 0.5:
-            place = f"{row['corpus']}, {row['trials']}"
-            text = f"{place}: EER {row['eer']:.2%} is above 50 %: THE SCORES LOOK FLIPPED (higher must be more bona fide; try --negate)"
-            LOG.warning("%s", text)
-            warnings.append(text)
-    return warnings
+            found.append(f"EER {row['eer']:.2%} is above 50 %: THE SCORES LOOK FLIPPED (higher must be more bona fide; try --negate)")
+        if (bits := row.get("cllr_calibrated", 0)) > 1:
+            found.append(f"calibrated Cllr {bits:.2f} is above 1: the posteriors mislead, take none at its word on such recordings")
+        for text in found:
+            LOG.warning("%s: %s", place, text)
+            yield f"{place}: {text}"

@@ -78,6 +78,19 @@ def test_figures_are_those_of_the_metrics_and_every_system_has_its_row(found):
     assert np.isfinite(list(report.metrics.values())).all()
 
 
+def test_the_ensemble_s_figures_have_intervals_in_every_part_of_the_trials(found):
+    answers, protocol = found
+    protocol = protocol.assign(speaker=[f"p{row % 6}" for row in range(len(protocol))])
+    plain, report = tracing_report(answers, protocol), tracing_report(answers, protocol, resamples=50, seed=1)
+    assert {name: value for name, value in report.metrics.items() if name in plain.metrics} == plain.metrics
+    for place in ("one/tracing/", "one/tracing/without_origin_local/"):
+        for figure in ("accuracy", "macro_f1", "auroc", "eer", "fpr95", "eer_classification", "oscr", "mean_auroc"):
+            low, value, high = (report.metrics[f"{place}{figure}{end}"] for end in ("_low", "", "_high"))
+            assert low <= value <= high, figure
+    others = report.tables["tracing"].query("system != @FUSION")
+    assert others["auroc_low"].isna().all()
+
+
 def test_trials_are_reported_whole_without_classical_engines_and_without_train_s_groups(found):
     answers, protocol = found
     counts = tracing_report(answers, protocol).tables["tracing"].query("system == @FUSION").set_index("trials")[["known", "unseen"]]

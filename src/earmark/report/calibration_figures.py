@@ -34,13 +34,15 @@ def reliability(pair: Pair) -> tuple[Scores, Scores, NDArray[np.int64]]:
 
 @mpl.rc_context(STYLE)
 def draw_reliability(path: Path, before: Pair, after: Pair, name: str) -> None:
-    """Observed share of bona fide against posterior at prior one half, of scores read as they are and calibrated; counts below."""
+    """Observed share of bona fide against posterior at prior one half, before and after calibration; larger marks hold more trials."""
     figure = Figure(figsize=(5.6, 6.0), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
     for pair, colour, marker, label in ((before, GREY, "o", "cm_score as it is"), (after, BLUE, "s", "calibrated llr")):
-        promised, observed, _ = reliability(pair)
-        upper.plot(promised, observed, marker=marker, ms=5, lw=1.6, color=colour, label=label)
+        promised, observed, counts = reliability(pair)
+        upper.plot(promised, observed, lw=1.4, color=colour)
+        full = sum(map(len, pair)) / BINS  # trials of a bin, were all alike full
+        upper.scatter(promised, observed, 8 + 60 * np.minimum(counts.sum(0) / full, 1), color=colour, marker=marker, label=label, zorder=3)
     upper.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), ylabel="observed share of bona fide", title=f"Reliability: {name}")
     upper.legend(loc="upper left")
     _draw_counts(lower, after)

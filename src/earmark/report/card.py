@@ -9,7 +9,7 @@ import yaml
 
 from earmark.report.grids import Cell, Grid, pairs, plain
 
-PACKAGES = ("earmark", "torch", "numpy", "scikit-learn")
+PACKAGES = ("torch", "numpy", "scikit-learn")
 SPLITS = ("train", "dev", "eval")
 UNKNOWN = "unknown: find out before use"
 
@@ -20,25 +20,27 @@ def words(value: Any) -> str:
 
 
 def counts(trials: pd.DataFrame, corpus: str) -> str:
-    """How many trials, and of how many speakers and sources."""
+    """How many trials, of how many speakers and sources, and what unstated ones do to intervals."""
     rows = trials[trials["corpus"] == corpus]
     bonafide = int((rows["key"] == "bonafide").sum())
     told = [f"{bonafide:,} bona fide", f"{len(rows) - bonafide:,} spoofs"]
     for name in ("speaker", "source"):
         if number := rows[name].nunique():
             told.append(f"{number:,} {name}{'s' if number > 1 else ''}")
+    if rows["speaker"].isna().all():
+        told.append("no speaker stated, so that its trials pass for independent and its intervals are too narrow")
     return ", ".join(told)
 
 
 def describe(manifest: dict[str, Any] | None, trials: pd.DataFrame) -> dict[str, Any]:
     """Tables of corpora, model and environment, and the settings as text; without a manifest the environment alone."""
-    found: dict[str, Any] = {"environment": pairs(environment()), "corpora": None, "model": None, "params": None}
     if manifest is None:
-        return found
-    return found | {
+        return {"model": False, "facts": pairs(environment()), "params": None}
+    return {
+        "model": True,
+        "facts": pairs([*model(manifest), *environment()]),
         "corpora": corpora(manifest["corpora"]),
         "unknown": [one["name"] for one in manifest["corpora"] if not one["licence"]],
-        "model": pairs(model(manifest)),
         "params": yaml.safe_dump(manifest["params"], sort_keys=False, allow_unicode=True, width=100),
         "sources": manifest["sources"],
         "unheard": sorted({*trials.loc[trials["key"] == "spoof", "source"].dropna()} - {*manifest["sources"]}),
@@ -72,7 +74,8 @@ def model(manifest: dict[str, Any]) -> list[tuple[str, str]]:
 def environment() -> list[tuple[str, str]]:
     """What this evaluation ran with."""
     return [
+        ("evaluated by", f"earmark {version('earmark')}"),
         ("python", platform.python_version()),
         *((name, version(name)) for name in PACKAGES),
-        ("machine", platform.platform(terse=True)),
+        ("machine", f"{platform.system()}, {platform.machine()}"),
     ]

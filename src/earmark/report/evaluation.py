@@ -46,7 +46,8 @@ REJECTION = {
 TRACING = NAMING | REJECTION
 HEADLINE = DETECTION | {f"tracing/{name}": Figure(f"Tracing: {one.name}", one.meaning, one.show) for name, one in NAMING.items()}
 ROW = {"value": "", "bonafide": "bona fide", "spoof": "spoofs", "against": "against", "eer": "EER"}
-COSTS_OF_ROW = {"cllr": "Cllr as it is", "cllr_calibrated": "Cllr calibrated"}
+COSTS_OF_ROW = {"cllr": "Cllr before", "cllr_calibrated": "Cllr after"}
+TITLES = {"in_domain": "source in training", "origin": "origin of the spoof"}
 PRINTED = DETECTION | COSTS
 
 
@@ -126,7 +127,7 @@ def _detection(found: Findings, corpus: str) -> dict[str, Any]:
     tables |= {str(name): part for name, part in parted.groupby("condition", sort=False)} if len(parted) else {}
     return {
         "figures": upright(found.metrics, DETECTION | COSTS, variants),
-        "tables": {name.replace("_", " "): _worst_first(table, name) for name, table in tables.items() if len(table)},
+        "tables": {TITLES.get(name, card.words(name)): _worst_first(table) for name, table in tables.items() if len(table)},
         "calibration": _calibration(found, corpus),
     }
 
@@ -135,10 +136,10 @@ def _has_local(found: Findings, corpus: str) -> bool:
     return f"{corpus}/without_local/eer" in found.metrics
 
 
-def _worst_first(table: pd.DataFrame, name: str) -> Grid:
-    words = ROW | COSTS_OF_ROW | {"value": name.replace("_", " ")}
-    if (table["against"] == "own").all():
-        words.pop("against")
+def _worst_first(table: pd.DataFrame) -> Grid:
+    table = table.replace({"value": {"True": "yes", "False": "no"}, "against": {"own": "its own", "all": "all"}})
+    told_apart = table["against"].nunique() > 1
+    words = {name: title for name, title in (ROW | COSTS_OF_ROW).items() if name != "against" or told_apart}
     return across(table.sort_values("eer", ascending=False, kind="stable"), words, PRINTED)
 
 
@@ -158,11 +159,11 @@ def _tracing(found: Findings, corpus: str) -> dict[str, Any]:
     variants = {"all": prefix} | {
         name: f"{prefix}{name.replace(' ', '_').replace('=', '_')}/" for name in table["trials"].unique() if name != "all"
     }
-    ranked = {name: figure.name for name, figure in TRACING.items() if name not in ("mean_auroc",)}
+    ranked = {name: figure.name for name, figure in TRACING.items()}
     whole = table[table["trials"] == "all"]
     ensemble = whole[whole["system"] == FUSION].iloc[0]
     unseen = found.rows("tracing_unseen", corpus)
-    words = {"source": "source", "trials": "trials", "recall": "named rightly", "auroc": "AUROC", "set": "set", "distance": "distance"}
+    words = {"set": "set", "source": "source", "trials": "trials", "recall": "named rightly", "auroc": "AUROC", "distance": "distance"}
     printed = TRACING | {"recall": Figure("", "", percent), "distance": Figure("", "", cost), "rejected": Figure("", "", percent)}
     quadrants = {
         "language": "language",

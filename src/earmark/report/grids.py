@@ -47,8 +47,8 @@ class Figure:
 
 
 def percent(value: float) -> str:
-    """.0218 → 2.18 %."""
-    return f"{_percent(value)} %"
+    """.0218 → 2.18 %, unbroken."""
+    return f"{_percent(value)}\N{NO-BREAK SPACE}%"
 
 
 def _percent(value: float) -> str:
@@ -69,7 +69,8 @@ def interval(figure: Figure, low: Any, high: Any) -> str:
     """Both ends, or nothing."""
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return ""
-    return f"{_percent(low)} – {percent(high)}" if figure.show is percent else f"{figure.show(low)} – {figure.show(high)}"
+    first = _percent(low) if figure.show is percent else figure.show(low)
+    return f"{first}\N{NO-BREAK SPACE}–\N{NO-BREAK SPACE}{figure.show(high)}"
 
 
 def upright(metrics: Mapping[str, float], figures: Mapping[str, Figure], columns: Mapping[str, str]) -> Grid:
