@@ -142,8 +142,7 @@ def test_of_promotions_at_once_one_wins_and_its_record_is_true(served, tmp_path)
     said = [results.get(timeout=60) for _ in workers]
     for worker in workers:
         worker.join()
-    assert said.count(version) == 1
-    assert sum("is challenger, version" in str(words) for words in said) == 3
+    assert said == [version] * 4  # by one decision: the others find it done
     assert aliases(served)["champion"] == version
     kept, named = records(served, version)
     assert len(kept) == 1
