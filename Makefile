@@ -29,7 +29,7 @@ demo: data/protocol.tsv ## the whole pipeline on the embedded corpus, through DV
 	dvc repro
 	@dvc metrics show
 	earmark promote
-	earmark check data/bonafide/en-029-anika/eval0.flac artifacts/copies/spoof/griffin_lim_linear/en-029-anika-eval0.flac --html artifacts/check
+	earmark check data/bonafide/en-gb-scotland-max/eval6.flac artifacts/copies/spoof/griffin_lim_linear/en-gb-scotland-max-eval6.flac --html artifacts/check
 	@echo "pages: artifacts/evaluation/report.html (evaluation), artifacts/check/ (evidence), artifacts/diagnosis/report.html (corpus)"
 	@echo "runs and models: mlflow ui --backend-store-uri sqlite:///mlflow.db, then http://localhost:5000"
 
