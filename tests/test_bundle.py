@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from earmark import InputError, bundle, provenance, stages
 from earmark.features.recording import WHOLE, open_recording
 from earmark.files import read_table, write_json
 from earmark.scoring import ORIENTATION
+from earmark.system import Heard
 
 MODEL = stages.ARTIFACTS["model"]
 
@@ -147,3 +149,18 @@ def test_licences_are_those_of_params_or_of_the_adapter(protocol, tiny):
     assert [one["licence"] for one in provenance.corpora([corpus, stated, public], protocol)] == [None, "CC0-1.0", "CC-BY-NC-4.0"]
     other = protocol.assign(key="spoof")
     assert provenance.corpora([corpus], other)[0]["digest"] != provenance.corpora([corpus], protocol)[0]["digest"]
+
+
+@pytest.mark.parametrize("seconds", [10, 25])
+def test_sources_are_named_from_no_more_than_params_say_spread_over_all(system, seconds):
+    verdict = system.params.verdict.model_copy(update={"trace_seconds": seconds})
+    bounded = replace(system, params=system.params.model_copy(update={"verdict": verdict}))
+    starts = np.arange(0, 60 * 16_000, 8_000)
+    heard = Heard(starts, np.zeros(len(starts)), np.zeros(16))
+    found = bounded.stretches(heard, np.ones(len(starts), bool), 61 * 16_000)
+    assert sum(length for _, length in found) <= seconds * 16_000
+    assert all(start % system.params.cqt.hop_samples == 0 for start, _ in found)
+    assert found[0][0] == 0
+    assert len(found) == seconds // 10
+    two = (starts < 16_000) | (starts > 50 * 16_000)
+    assert bounded.stretches(heard, two & (starts < 53 * 16_000), 61 * 16_000)[0] == (0, 24_000)

@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="settings of the run")]
+ENROLLED = Path("artifacts/enrolled.safetensors")
 Shard = Annotated[str, typer.Option("--shard", help="i/n: the i-th of n workers that share this stage")]
 
 
@@ -130,7 +131,7 @@ def check(
     prior: Annotated[float | None, typer.Option(help="probability of spoof before listening; default: the model's")] = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="exit with 10 on a spoof, else 11 on an inconclusive file")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    enrolled: Annotated[Path, typer.Option(help="file of the enrolled sources")] = Path("artifacts/enrolled.safetensors"),
+    enrolled: Annotated[Path | None, typer.Option(help=f"file of enrolled sources; default model: {ENROLLED}")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of --json and end")] = False,
     params_file: Annotated[Path, typer.Option("--params", help="says where MLflow is, for a model that lies there")] = Path("params.yaml"),
 ) -> None:
@@ -144,6 +145,8 @@ def check(
         raise InputError("say what to check: earmark check FILE, a folder, or - for stdin")
     compute = params.parse({"compute": {"device": device}}, "--device").compute
     tracking = (params.load(params_file) if params_file.exists() else params.Params()).tracking
+    if enrolled is None and model == stages.ARTIFACTS["model"] and ENROLLED.exists():
+        enrolled = ENROLLED
     judge = command.load_judge(command.find_model(model, tracking), model, enrolled, compute, prior)
     raise typer.Exit(command.check(judge, inputs, command.Options(json, html, exit_code)))
 
@@ -155,7 +158,7 @@ def enrol(
     list_: Annotated[bool, typer.Option("--list", help="print the enrolled sources")] = False,
     remove: Annotated[str | None, typer.Option(help="name of an enrolled source to take out again")] = None,
     params_file: ParamsFile = Path("params.yaml"),
-    file: Annotated[Path, typer.Option(help="file of the enrolled sources")] = Path("artifacts/enrolled.safetensors"),
+    file: Annotated[Path, typer.Option(help="file of the enrolled sources")] = ENROLLED,
 ) -> None:
     """Teach the fitted ensemble a source from a few clips, without training: earmark enrol --source NAME FOLDER."""
     from earmark.tracing.enrol import command

@@ -240,3 +240,17 @@ def test_clipped_samples_count_in_runs_alone():
     assert decode._count_clipped(sound) == 0
     sound[10:13], sound[97:] = -1, 1
     assert decode._count_clipped(sound) == 6
+
+
+def test_a_decoder_that_gives_up_midway_leaves_nothing_of_its_own(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.wav", NOISE)
+    whole, _ = decode.read(path)
+
+    def gives_up(_):
+        yield np.ones(5_000, np.float32), 16_000
+        raise sf.LibsndfileError(1)
+
+    monkeypatch.setattr(decode, "_libsndfile_blocks", gives_up)
+    found, origin = decode.read(path)
+    assert origin == (16_000, "ffmpeg", 0.0)
+    np.testing.assert_array_equal(found, whole)

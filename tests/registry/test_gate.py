@@ -46,7 +46,7 @@ def test_a_better_challenger_passes_every_rule(tmp_path):
     assert bench.decide() == {}
     rules = {rule["rule"] for rule in bench.record["rules"]}
     assert rules == {
-        *("registered", "self-test", "calibration", "robustness", "another model", "same trials", "win", "hold", "slice"),
+        *("registered", "self-test", "calibration", "robustness", "another model", "same trials", "same tracing", "win", "hold", "slice"),
     }
     win = next(rule for rule in bench.record["rules"] if rule["rule"] == "win")
     assert win["low"] <= win["challenger"] - win["champion"] <= win["high"] < 0
@@ -174,8 +174,22 @@ def test_a_table_without_calibrated_scores_is_named(tmp_path):
         Bench(tmp_path, make_trials().drop(columns="llr")).decide()
 
 
-def test_tracing_is_compared_only_where_both_traced_the_same(tmp_path):
+def test_a_challenger_that_traces_less_than_the_champion_is_refused(tmp_path):
     challenger, champion = make_trials(quality=3.5, seed=1), make_trials(quality=2.0)
-    bench = Bench(tmp_path, challenger.drop(columns=["answer", "ood_score", "known"]), champion)
+    without = ["answer", "ood_score", "known"]
+    assert set(Bench(tmp_path / "a", challenger.drop(columns=without), champion).decide()) == {("same tracing", "", "")}
+    assert Bench(tmp_path / "b", challenger, champion.drop(columns=without)).decide() == {}
+    partly = challenger.assign(answer=challenger["answer"].mask(challenger.index < 300))
+    assert set(Bench(tmp_path / "c", partly, champion).decide()) == {("same tracing", "", "")}
+    strangers = challenger.assign(known=~challenger["known"])
+    assert set(Bench(tmp_path / "d", strangers, champion).decide()) == {("same tracing", "", "")}
+
+
+def test_tracing_is_compared_where_a_source_is_known_to_both(tmp_path):
+    challenger, champion = make_trials(quality=3.5, seed=1), make_trials(quality=2.0)
+    learned = (challenger["source"] == "engine2").to_numpy()
+    bench = Bench(tmp_path, challenger.assign(known=challenger["known"] | learned), champion)
     assert bench.decide() == {}
-    assert {rule["figure"] for rule in bench.record["rules"] if rule["rule"] == "hold"} == {"eer", "cllr"}
+    figures = {rule["figure"]: rule for rule in bench.record["rules"] if rule["rule"] == "hold"}
+    assert "accuracy" in figures
+    assert "auroc" not in figures  # engine2 was all that was unseen

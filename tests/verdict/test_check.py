@@ -72,7 +72,6 @@ def run(capsys, judge: Judge, inputs: list[Path | str], options: Options) -> tup
 
 def test_a_verdict_says_what_the_stages_said(judge, done, spoof):
     scores = read_table(done / stages.ARTIFACTS["scores"] / "scores.parquet").set_index("utterance_id")
-    answers = read_table(done / stages.ARTIFACTS["answers"] / "answers.parquet").set_index("utterance_id")
     verdict = judge.judge(spoof)
     assert verdict.cm_score == pytest.approx(scores.at["eval-spoof-1", "cm_score"], abs=1e-4)
     assert verdict.llr == pytest.approx(float(judge.system.calibration.llr(verdict.cm_score)))
@@ -83,7 +82,6 @@ def test_a_verdict_says_what_the_stages_said(judge, done, spoof):
     assert source is not None
     assert sum(row.probability for row in source.sources) + source.unseen_probability == pytest.approx(1)
     assert [row.probability for row in source.sources] == sorted((row.probability for row in source.sources), reverse=True)
-    assert source.unseen == bool(answers.at["eval-spoof-1", "unseen"]) or source.seconds < verdict.seconds
     assert {row.source for row in source.nearest} == set(judge.system.ensemble.sources)
     assert (len(verdict.model.digest), len(verdict.sha256), verdict.decoder) == (64, 64, "libsndfile")
 
@@ -102,7 +100,7 @@ def test_other_forms_are_read(judge, spoof, tmp_path, suffix):
     assert judge.judge(tmp_path / f"a.{suffix}").seconds == pytest.approx(5, abs=0.2)
 
 
-def test_a_spliced_part_is_marked_and_the_whole_is_not_called_bona_fide(judge, tmp_path, monkeypatch):
+def test_a_spliced_part_is_marked_and_the_whole_is_not_called_bona_fide(judge, tmp_path):
     """The judge is given scores: what is tested is what it makes of them."""
     path = tmp_path / "long.wav"
     sf.write(path, np.random.default_rng(0).normal(size=16_000 * 20) * 0.1, 16_000)
@@ -208,7 +206,7 @@ def test_the_published_schema_is_that_of_the_code():
     assert (ROOT / "docs/verdict.schema.json").read_text() == schema() + "\n"
 
 
-def test_an_enrolled_source_may_claim_a_recording(model, judge, spoof, tmp_path):
+def test_an_enrolled_source_may_claim_a_recording(model, judge, spoof, tmp_path, monkeypatch):
     ensemble = model / "tracer" / FILE
     with open_recording(spoof, judge.system.params.audio, judge.system.transform) as (recording, _):
         answer = judge.system.trace(recording, [(0, len(recording.raw))])
@@ -217,7 +215,10 @@ def test_an_enrolled_source_may_claim_a_recording(model, judge, spoof, tmp_path)
     enrolled.add("vendor", np.repeat(answer.embeddings, 5, 0), clips, judge.system.ensemble).save(tmp_path / "enrolled")
     with_it = load_judge(model, "model", tmp_path / "enrolled", CPU, None)
     assert with_it._claimed(answer) == "vendor"
-    assert with_it.judge(spoof).source.answer in ("vendor", judge.judge(spoof).source.answer)
+    monkeypatch.setattr(Judge, "_spoofed_parts", lambda *_: [])  # so that the whole is traced
+    assert with_it.judge(spoof).source.answer == "vendor"
+    with pytest.raises(InputError, match=r"nowhere does not exist: `earmark enrol` makes it"):
+        load_judge(model, "model", tmp_path / "nowhere", CPU, None)
 
 
 def test_losses_are_what_the_score_loses(judge, spoof):

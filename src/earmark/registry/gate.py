@@ -106,6 +106,7 @@ def _against(candidates: Candidates, champion: pd.DataFrame, gate: GateParams, s
     same = rules.same_trials(candidates.challenger, champion)
     yield same
     if same.passed:
+        yield rules.same_tracing(candidates.challenger, champion)
         compared = rules.compare(candidates.challenger, champion, gate, seed)
         yield from rules.win(compared, gate)
         yield from rules.hold(compared, gate)

@@ -138,17 +138,34 @@ def _detection_figures(part: pd.DataFrame) -> dict[str, float]:
     return {"eer": detection.eer(curve), "min_dcf": detection.min_dcf(curve), "cllr": detection.cllr(bonafide, spoof)}
 
 
+def traced(trials: pd.DataFrame) -> np.ndarray:
+    """(r,) whether a source was named, where the table says so."""
+    return trials["answer"].notna().to_numpy(bool) if "answer" in trials else np.zeros(len(trials), bool)
+
+
+def comparable(new: pd.DataFrame, old: pd.DataFrame) -> np.ndarray:
+    """(r,) trials that both models traced and whose source is known, or unseen, to both."""
+    both = traced(new) & traced(old)
+    if both.any():
+        both &= (new["known"].astype("boolean") == old["known"].astype("boolean")).to_numpy(bool, na_value=False)
+    return both
+
+
+def same_tracing(challenger: pd.DataFrame, champion: pd.DataFrame) -> Finding:
+    """The challenger names sources wherever the champion does; else a figure that it must hold would not be asked for."""
+    old = champion.set_index("utterance_id").loc[challenger["utterance_id"]].reset_index()
+    lost = int(np.count_nonzero(traced(old) & ~traced(challenger)))
+    none = traced(old).any() and not comparable(challenger, old).any()
+    note = f"{lost} trials that the champion traces are not traced" if lost else "no source is known, or unseen, to both" if none else ""
+    return Finding("same tracing", "", "", not note, missed_by=float(lost) if lost else None, note=note)
+
+
 def _tracing(new: pd.DataFrame, old: pd.DataFrame, gate: GateParams, seed: int) -> dict[str, Compared]:
-    """Nothing unless both models traced the same trials and called the same sources known."""
-    if not {"answer", "ood_score", "known"} <= {*new.columns} & {*old.columns}:
+    chosen = comparable(new, old)
+    if not chosen.any():
         return {}
-    traced = new["answer"].notna().to_numpy()
-    if not traced.any() or (traced != old["answer"].notna().to_numpy()).any():
-        return {}
-    new, old = new[traced], old[traced]
+    new, old = new[chosen], old[chosen]
     known = new["known"].to_numpy(bool)
-    if (known != old["known"].to_numpy(bool)).any():
-        return {}
     first, second = (((part["answer"] == part["source"]).to_numpy(bool), part["ood_score"].to_numpy(np.float64)) for part in (old, new))
     draws = tracing_draws(first, second, known, list(new["speaker"]), list(new["source"]), resamples=gate.resamples, seed=seed)
     found = {}

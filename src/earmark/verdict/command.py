@@ -53,8 +53,9 @@ def load_judge(folder: Path, place: str, enrolled: Path | None, compute: Compute
     if prior is not None and not 0 < prior < 1:
         raise InputError(f"--prior {prior}: a probability between 0 and 1, without them")
     system, manifest = bundle.load(folder, compute)
-    path = folder / bundle.TRACER / tracing.FILE
-    added = Enrolled.load(enrolled, path) if enrolled and system.ensemble is not None and enrolled.exists() else None
+    if enrolled and not enrolled.exists():
+        raise InputError(f"{enrolled} does not exist: `earmark enrol` makes it")
+    added = Enrolled.load(enrolled, folder / bundle.TRACER / tracing.FILE) if enrolled else None
     return Judge(system, describe_model(manifest, place), added, prior)
 
 
