@@ -26,11 +26,9 @@ def corpora(params: Sequence[CorpusParams], protocol: pd.DataFrame) -> list[dict
     """A dict a corpus: name, adapter, licence (None: unknown), trials of each split, digest of all its trials."""
     found = []
     for corpus in params:
-        rows = protocol[protocol["corpus"] == corpus.title].sort_values("utterance_id")
-        content = rows[["utterance_id", "split", "key", "source", "digest"]].fillna("-").agg(" ".join, axis=1)
+        rows = protocol[protocol["corpus"] == corpus.title]
         licence = corpus.licence or LICENCES.get(corpus.adapter)
         trials = {str(split): int(count) for split, count in rows["split"].value_counts().sort_index().items()}
-        digest = hashlib.sha256("\n".join(content).encode()).hexdigest()
         found.append(
             {
                 "name": corpus.title,
@@ -38,25 +36,30 @@ def corpora(params: Sequence[CorpusParams], protocol: pd.DataFrame) -> list[dict
                 "licence": licence,
                 "splits": list(trials),
                 "trials": trials,
-                "digest": digest,
+                "digest": digest(rows),
             }
         )
     return found
 
 
+def digest(rows: pd.DataFrame) -> str:
+    """SHA-256 of trials, wherever the corpus lies and however its rows are sorted."""
+    content = rows.sort_values("utterance_id")[["utterance_id", "split", "key", "source", "digest"]].fillna("-").agg(" ".join, axis=1)
+    return hashlib.sha256("\n".join(content).encode()).hexdigest()
+
+
 def code() -> dict[str, str | None]:
     """Version and commit of earmark, and the digest that data.dvc has of the data; None where there is none."""
-    return {"version": version("earmark"), "commit": os.environ.get("EARMARK_COMMIT") or _commit(), "dvc": _data()}
+    return {"version": version("earmark"), "commit": commit(), "dvc": _data()}
 
 
-def _commit() -> str | None:
-    """The working tree's commit, with + where it has been changed."""
+def commit(workspace: Path = Path()) -> str | None:
+    """EARMARK_COMMIT, or the git commit of the workspace, `-dirty` behind it where files differ; None outside a repository."""
+    asked = ["git", "-C", str(workspace.resolve()), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     try:
-        asked = [["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"]]
-        commit, changed = (subprocess.run(one, capture_output=True, text=True, check=True).stdout.strip() for one in asked)
+        return os.environ.get("EARMARK_COMMIT") or subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit + ("+" if changed else "")
 
 
 def _data() -> str | None:

@@ -3,7 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from earmark.registry.pipeline import commit, pipeline_key, who
+from earmark.provenance import commit
+from earmark.registry.pipeline import pipeline_key, who
 
 KEY = "from earmark.registry.pipeline import pipeline_key; print(pipeline_key())"
 

@@ -71,7 +71,9 @@ def test_a_version_says_what_it_is_made_of_and_its_parts_share_the_upload(store,
         "commit": "c0ffee",
         "dvc": '{"artifacts/detector": "d1"}',
     }
-    weights = [key for key in backend[1].stored() if key.endswith("detector/model.safetensors") and f"{store.experiment}/" in key]
+    weights = [
+        key for key in backend[1].stored() if key.endswith("detector/model.safetensors") and key.startswith(f"{store.experiment}/models/")
+    ]
     assert len(weights) == 1
     assert not any(key.endswith((".pkl", ".pickle")) for key in backend[1].stored())
     (parent,) = runs(store, "earmark.pipeline", "flow-1")

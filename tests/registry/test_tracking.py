@@ -3,8 +3,9 @@ import logging
 from earmark import stages
 from earmark.files import read_table
 from earmark.params import TrainingParams
+from earmark.provenance import digest
 from earmark.registry.journal import PLACE, Journal, journals
-from earmark.registry.tracking import _listening, datasets, digest, flatten
+from earmark.registry.tracking import _listening, datasets, flatten
 
 
 def test_settings_are_flattened_by_their_paths():
@@ -18,7 +19,7 @@ def test_a_corpus_has_the_same_digest_wherever_it_lies(protocol):
     changed = protocol.copy()
     changed.loc[0, "key"] = "other"
     assert digest(changed) != digest(protocol)
-    assert len(digest(protocol)) == 36
+    assert len(digest(protocol)) == 64
 
 
 def test_datasets_are_the_corpora_of_the_protocol(prepared):

@@ -4,7 +4,6 @@ import getpass
 import os
 import re
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -47,12 +46,3 @@ def who() -> str:
     except (KeyError, OSError):  # a container's user may have no name
         name = str(os.getuid())
     return f"{name}@{socket.gethostname()}"
-
-
-def commit(workspace: Path) -> str | None:
-    """Git commit of the workspace, `-dirty` behind it where files differ; None outside a repository."""
-    asked = ["git", "-C", str(workspace.resolve()), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

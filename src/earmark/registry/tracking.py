@@ -3,7 +3,6 @@
 MLflow takes seconds to import and its server may be away, so nothing of it happens in the stage's process.
 """
 
-import hashlib
 import logging
 import subprocess
 import sys
@@ -15,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from earmark import InputError
 from earmark.files import read_table
 from earmark.params import Params, Section
+from earmark.provenance import commit, digest
 from earmark.registry.journal import PLACE, Flat, Journal
-from earmark.registry.pipeline import commit, pipeline_key, who
+from earmark.registry.pipeline import pipeline_key, who
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from earmark.stages import Stage
 
 log = logging.getLogger(__name__)
+MLFLOW_CHARACTERS = 36  # of a dataset's digest
 
 
 def tracked(
@@ -81,16 +80,9 @@ def flatten(value: Any, prefix: str = "") -> dict[str, str]:
 def datasets(protocol: Path) -> list[dict[str, str]]:
     """Name, digest and trials of every corpus in the table of trials."""
     table = read_table(protocol)
-    return [{"name": str(name), "digest": digest(rows), "trials": str(len(rows))} for name, rows in table.groupby("corpus")]
-
-
-def digest(rows: "pd.DataFrame") -> str:
-    """SHA-256 of trials, wherever the corpus lies and however its rows are sorted; shortened to the 36 characters that MLflow takes."""
-    summed, ordered = hashlib.sha256(), rows.sort_values("utterance_id").drop(columns="path", errors="ignore")
-    for name in sorted(ordered.columns):
-        values = ordered[name].astype("object").where(ordered[name].notna(), "-")
-        summed.update("\x1f".join([name, *map(str, values)]).encode())
-    return summed.hexdigest()[:36]
+    return [
+        {"name": str(name), "digest": digest(rows)[:MLFLOW_CHARACTERS], "trials": str(len(rows))} for name, rows in table.groupby("corpus")
+    ]
 
 
 class _Listener(logging.Handler):
