@@ -45,6 +45,6 @@ bench: setup ## ratios against named peers, one table
 	python bench/run.py
 
 CORPUS ?= ../shared/data/realset
-PART ?= both
-realset: setup ## the same stages on real recordings: make realset CORPUS=folder [PART=detector|tracer]
+PART ?= all
+realset: setup ## the same stages on real recordings: make realset CORPUS=folder [PART=detector|tracer|verdicts]
 	python bench/realset.py --corpus $(CORPUS) --part $(PART)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import realset_tracing
+import realset_verdicts
 from peers import cheap_cues, lfcc_gmm
 from rich.console import Console
 
@@ -47,7 +48,7 @@ Peer = Callable[[Path, pd.DataFrame], pd.DataFrame]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True, help="folder with protocol.tsv")
-    parser.add_argument("--part", choices=("detector", "tracer", "both"), default="both")
+    parser.add_argument("--part", choices=("detector", "tracer", "verdicts", "all"), default="all")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--no-ablations", action="store_true", help="the headline seeds alone")
     parser.add_argument("--parallel", type=int, default=2, help="runs at a time, one core each")
@@ -56,8 +57,8 @@ def main() -> None:
     if not (chosen.corpus / "protocol.tsv").exists():
         sys.exit(f"error: {chosen.corpus} has no protocol.tsv: give a folder corpus with --corpus")
     chosen.corpus = chosen.corpus.resolve()
-    for part in (detector, tracer):
-        if chosen.part in (part.__name__, "both"):
+    for part in (detector, tracer, verdicts):
+        if chosen.part in (part.__name__, "all"):
             table = part(chosen)
             Console(width=200).print(table, markup=False)
             (chosen.output / f"{part.__name__}.md").write_text(table + "\n")
@@ -92,6 +93,13 @@ def tracer(chosen: argparse.Namespace) -> str:
     named = dict(zip(runs, folders, strict=True))
     seeds, ablations = ({name: named[name] for name in part} for part in (list(runs)[:count], list(runs)[count:]))
     return realset_tracing.tables(seeds, ablations, other, chosen.output)
+
+
+def verdicts(chosen: argparse.Namespace) -> str:
+    """The whole pipeline with the first seed, and what its model says of single recordings."""
+    folder = prepare(chosen.output, "verdicts", chosen.corpus, (f"seed={chosen.seeds[0]}",))
+    reproduce([folder], "precompute_cqt", "evaluate", 1)
+    return realset_verdicts.tables(folder)
 
 
 def prepare(output: Path, name: str, corpus: Path, sets: tuple[str, ...]) -> Path:

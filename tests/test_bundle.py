@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from earmark import InputError, bundle, provenance, stages
+from earmark.evaluation import read_scores
 from earmark.features.recording import WHOLE, open_recording
 from earmark.files import read_table, write_json
+from earmark.manifest import MANIFEST, read_manifest
 from earmark.scoring import ORIENTATION
 from earmark.system import Heard
 
@@ -27,11 +29,11 @@ def copy(done, tmp_path) -> Path:
 
 def mend(folder: Path, **changes) -> None:
     """Write other values into the manifest."""
-    write_json(folder / bundle.MANIFEST, json.loads((folder / bundle.MANIFEST).read_text()) | changes)
+    write_json(folder / MANIFEST, json.loads((folder / MANIFEST).read_text()) | changes)
 
 
 def test_a_file_gets_the_score_and_the_answer_that_the_stages_gave_it(done, system, protocol):
-    scores = read_table(done / stages.ARTIFACTS["scores"] / "scores.parquet").set_index("utterance_id")
+    scores = read_scores(done / stages.ARTIFACTS["scores"]).set_index("utterance_id")
     answers = read_table(done / stages.ARTIFACTS["answers"] / "answers.parquet").set_index("utterance_id")
     rows = protocol[protocol["split"] != "train"].set_index("utterance_id")
     traced = 0
@@ -51,7 +53,7 @@ def test_a_file_gets_the_score_and_the_answer_that_the_stages_gave_it(done, syst
 
 
 def test_the_manifest_says_what_the_model_is_made_of(done, tiny, protocol):
-    manifest = bundle.read_manifest(done / MODEL)
+    manifest = read_manifest(done / MODEL)
     assert manifest["schema"] == bundle.SCHEMA
     assert manifest["orientation"]["cm_score"] == ORIENTATION
     assert manifest["sources"] == ["engine0", "engine1"]
@@ -67,7 +69,7 @@ def test_the_manifest_says_what_the_model_is_made_of(done, tiny, protocol):
 
 
 def test_the_calibration_is_fitted_on_dev_alone(done, system, protocol):
-    scores = read_table(done / stages.ARTIFACTS["scores"] / "scores.parquet").merge(protocol, on="utterance_id")
+    scores = read_scores(done / stages.ARTIFACTS["scores"]).merge(protocol, on="utterance_id")
     dev = scores[scores["split"] == "dev"]
     own = bundle.Calibration.fit(dev["cm_score"], dev["lowest"], dev["key"] == "bonafide", system.params.verdict.max_error)
     assert own == system.calibration
@@ -90,7 +92,7 @@ def test_a_file_that_is_not_as_packaged_is_refused(copy, tiny, damage):
 
 
 def test_scores_that_have_changed_or_turned_round_are_refused(copy, tiny, monkeypatch):
-    manifest = json.loads((copy / bundle.MANIFEST).read_text())
+    manifest = json.loads((copy / MANIFEST).read_text())
     mend(copy, self_test=manifest["self_test"] | {"cm_score": manifest["self_test"]["cm_score"] + 0.5})
     with pytest.raises(InputError, match=r"self-test: cm_score is .*, should be .*: this version scores otherwise"):
         bundle.load(copy, tiny.compute)
@@ -111,7 +113,7 @@ def test_a_newer_schema_or_no_model_at_all_is_said(copy, tiny, tmp_path):
         bundle.load(copy, tiny.compute)
     with pytest.raises(InputError, match=r"is no model of earmark: it has no manifest\.json"):
         bundle.load(tmp_path, tiny.compute)
-    (copy / bundle.MANIFEST).write_text("{")
+    (copy / MANIFEST).write_text("{")
     with pytest.raises(InputError, match="not readable"):
         bundle.load(copy, tiny.compute)
 
@@ -132,7 +134,7 @@ def test_a_model_that_reads_wav2vec_carries_its_front_end(done, change, tmp_path
     )
     for name in ("precompute_front_end", "train_tracer", "embed_utterances", "fit_ensemble", "package_model"):
         stages.run(name, settings, tmp_path)
-    assert bundle.ENCODER in bundle.read_manifest(tmp_path / MODEL)["files"]
+    assert bundle.ENCODER in read_manifest(tmp_path / MODEL)["files"]
     system, _ = bundle.load(tmp_path / MODEL, settings.compute)
     answers = read_table(tmp_path / stages.ARTIFACTS["answers"] / "answers.parquet").set_index("utterance_id")
     rows = read_table(tmp_path / stages.ARTIFACTS["protocol"]).set_index("utterance_id")

@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 
 from earmark import InputError, stages
+from earmark.evaluation import read_scores
 from earmark.files import read_table
 from earmark.robustness import sample
 
@@ -16,7 +17,7 @@ def trials(counts: dict[tuple[str, str, str | None], int]) -> pd.DataFrame:
 
 def test_clean_rows_have_the_scores_of_the_stage_and_others_do_not(done, protocol):
     scored, grid = (read_table(done / GRID / f"{name}.parquet") for name in ("trials", "robustness"))
-    scores = read_table(done / stages.ARTIFACTS["scores"] / "scores.parquet").set_index("utterance_id")["cm_score"]
+    scores = read_scores(done / stages.ARTIFACTS["scores"]).set_index("utterance_id")["cm_score"]
     clean = scored[scored["degradation"] == "none"].set_index("utterance_id")["cm_score"]
     assert len(clean) == 6
     pd.testing.assert_series_equal(clean, scores.loc[clean.index], atol=1e-4)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from earmark import InputError, checkpoint, stages
-from earmark.evaluation import read_embeddings
+from earmark.evaluation import read_embeddings, read_scores
 from earmark.features.clips import Clips, windows
 from earmark.features.shards import Features
 from earmark.files import read_metadata, read_table, write_table
@@ -30,7 +30,7 @@ def parts(folder: Path) -> dict[str, bytes]:
 
 
 def test_all_of_dev_and_eval_is_scored_once_and_a_sample_of_train(done, protocol, tiny):
-    scores = read_table(done / SCORES / "scores.parquet")
+    scores = read_scores(done / SCORES)
     train = protocol[(protocol["split"] == "train") & protocol["utterance_id"].isin(scores["utterance_id"])]
     assert len(train) == tiny.scoring.train_sample
     assert set(train["key"]) == {"bonafide", "spoof"}
@@ -51,7 +51,7 @@ def test_score_files_say_which_way_is_up_and_which_detector_made_them(done):
 def test_a_score_is_the_mean_over_an_utterances_windows(done, protocol, tiny):
     network, _ = checkpoint.load_detector(done / DETECTOR / "model.safetensors")
     features = Features(done / stages.ARTIFACTS["features"])
-    scores = read_table(done / SCORES / "scores.parquet").set_index("utterance_id")
+    scores = read_scores(done / SCORES).set_index("utterance_id")
     embeddings = dict(zip(*read_embeddings(done / SCORES), strict=True))
     clips = Clips(features, tiny.audio, tiny.cqt)
     for name in scores.index[::3]:
@@ -72,13 +72,14 @@ def test_the_batch_changes_no_score(done, protocol, tiny, batch):
     rows = protocol[protocol["split"] == "eval"].sample(frac=1, random_state=batch)
     found = score(network, features, rows, tiny.audio, tiny.cqt, batch, accelerator(tiny.compute, tiny.training))
     assert list(found["utterance_id"]) == list(rows["utterance_id"])
-    expected = read_table(done / SCORES / "scores.parquet").set_index("utterance_id")["cm_score"]
+    expected = read_scores(done / SCORES).set_index("utterance_id")["cm_score"]
     np.testing.assert_allclose(found["cm_score"], expected[found["utterance_id"]], atol=1e-5)
 
 
 def test_workers_together_write_what_one_writes(done, trained, tiny):
     assert stages.run("score_detector", tiny, trained, shard="2/2")["complete"] == 0
-    assert not (trained / SCORES / "scores.parquet").exists()
+    with pytest.raises(InputError, match=r"holds \d+ of \d+ parts: run score_detector for all shards"):
+        read_scores(trained / SCORES)
     assert stages.run("score_detector", tiny, trained, shard="1/2")["complete"] == 1
     assert parts(trained / SCORES) == parts(done / SCORES)
 
@@ -90,7 +91,6 @@ def test_an_interrupted_job_goes_on_and_makes_only_what_is_lacking(done, trained
     assert len(kept) > 2
     kept[0].unlink()
     kept[1].write_bytes(kept[1].read_bytes()[:100])
-    (folder / "scores.parquet").unlink()
     before = kept[2].stat().st_mtime_ns
     stages.run("score_detector", tiny, trained)
     assert parts(folder) == whole == parts(done / SCORES)
@@ -99,14 +99,14 @@ def test_an_interrupted_job_goes_on_and_makes_only_what_is_lacking(done, trained
 
 def test_scores_of_another_detector_are_made_anew(trained, tiny):
     stages.run("score_detector", tiny, trained)
-    before = read_table(trained / SCORES / "scores.parquet")
+    before = read_scores(trained / SCORES)
     path = trained / DETECTOR / "model.safetensors"
     network, meta = checkpoint.load_detector(path)
     with torch.no_grad():
         network.classifier.bias += torch.tensor([0.0, 2.0])
     checkpoint.save_detector(path, network, meta)
     stages.run("score_detector", tiny, trained)
-    after = read_table(trained / SCORES / "scores.parquet")
+    after = read_scores(trained / SCORES)
     np.testing.assert_allclose(after["cm_score"], before["cm_score"] + 2, atol=1e-5)
 
 
@@ -139,7 +139,7 @@ def test_keys_do_not_reach_scoring(done, trained, tiny):
     table = read_table(trained / PROTOCOL)
     write_table(trained / PROTOCOL, table.assign(key="bonafide", source=None))
     stages.run("score_detector", tiny, trained)
-    pd.testing.assert_frame_equal(*(read_table(place / SCORES / "scores.parquet") for place in (done, trained)))
+    pd.testing.assert_frame_equal(*(read_scores(place / SCORES) for place in (done, trained)))
 
 
 def test_a_corrupt_or_missing_detector_is_named(trained, tiny):

@@ -93,7 +93,8 @@ def show_params(
 @app.command()
 def metrics(
     scores: Annotated[
-        Path, typer.Option(help="text `id score` or `id attack key score` (.gz too), or scores.parquet; higher = more bona fide")
+        Path,
+        typer.Option(help="text `id score` or `id attack key score` (.gz too), or an evaluation's trials.parquet; higher = more bona fide"),
     ],
     protocol: Annotated[
         Path | None, typer.Option(help="trials' keys: ASVspoof, In-the-Wild, protocol.tsv or .parquet; not needed if scores carry keys")

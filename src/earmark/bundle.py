@@ -4,7 +4,6 @@
 orientations, calibration, settings, corpora and a known answer. The digest of the bundle is that of its manifest.
 """
 
-import hashlib
 import json
 import shutil
 from dataclasses import asdict
@@ -18,11 +17,12 @@ import torch
 from earmark import InputError, checkpoint, provenance
 from earmark.calibration import Calibration
 from earmark.conditions import Conditions
-from earmark.evaluation import read_embeddings
+from earmark.evaluation import read_embeddings, read_scores
 from earmark.features import front_end
 from earmark.features.cqt import Cqt
 from earmark.features.recording import Recording
-from earmark.files import complete, read_table, write_json
+from earmark.files import complete, file_digest, read_table, write_json
+from earmark.manifest import MANIFEST, SCHEMA, read_manifest
 from earmark.networks.wav2vec2 import TappedWav2Vec2, configuration
 from earmark.params import ComputeParams, Params, TrainingParams, Wav2Vec2FrontEndParams, parse
 from earmark.scoring import ORIENTATION as CM_ORIENTATION
@@ -31,8 +31,7 @@ from earmark.tracing import ensemble as tracing
 from earmark.tracing.embedding import load_members
 from earmark.training import accelerator
 
-SCHEMA = 1
-MANIFEST, DETECTOR, CONDITIONS, TRACER = "manifest.json", "detector/model.safetensors", "detector/conditions.safetensors", "tracer"
+DETECTOR, CONDITIONS, TRACER = "detector/model.safetensors", "detector/conditions.safetensors", "tracer"
 ENCODER = f"{TRACER}/front_end.safetensors"
 ORIENTATIONS = {"cm_score": CM_ORIENTATION, "llr": "llr: higher = more bona fide", "ood_score": tracing.ORIENTATION}
 TOLERANCE = 0.01  # relative and absolute, of a known answer: devices differ in the last bits, a flipped or exchanged score by far more
@@ -42,7 +41,7 @@ SECTIONS = ("seed", "audio", "cqt", "front_end", "tracer", "scoring", "verdict")
 def package(params: Params, protocol: Path, scores: Path, detector: Path, members: Path, answers: Path, output: Path) -> dict[str, float]:
     """Calibrate on dev, gather all parts of the model below `output` and write the manifest; return what was fitted."""
     table = read_table(protocol).set_index("utterance_id")
-    scored = read_table(scores / "scores.parquet").set_index("utterance_id")
+    scored = read_scores(scores).set_index("utterance_id")
     dev = scored.index[(table.loc[scored.index, "split"] == "dev").to_numpy()]
     key, most = table.loc[dev, "key"] == "bonafide", params.verdict.max_error
     calibration = Calibration.fit(scored.loc[dev, "cm_score"], scored.loc[dev, "lowest"], key, most)
@@ -85,25 +84,10 @@ def load(folder: Path, compute: ComputeParams) -> tuple[System, dict[str, Any]]:
     return system, manifest
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, with `digest`. Errors: InputError when there is none that this version reads."""
-    path = folder / MANIFEST
-    try:
-        content = path.read_bytes()
-        manifest = json.loads(content)
-    except FileNotFoundError:
-        raise InputError(f"{folder} is no model of earmark: it has no {MANIFEST}; `earmark package_model` makes one") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable ({error}): fetch the model again") from error
-    if manifest.get("schema", 0) > SCHEMA:
-        raise InputError(f"{path} has schema {manifest['schema']}, this version reads up to {SCHEMA}: upgrade earmark")
-    return manifest | {"digest": hashlib.sha256(content).hexdigest()}
-
-
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below the folder but the manifest."""
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in found}
 
 
 def assemble(folder: Path, manifest: dict[str, Any], compute: ComputeParams) -> System:

@@ -24,6 +24,11 @@ from earmark.trial_table import trial_table
 LOG = logging.getLogger(__name__)
 
 
+def read_scores(folder: Path) -> pd.DataFrame:
+    """utterance_id, cm_score, lowest and windows of all parts."""
+    return collect(folder, "score_detector")[0].drop(columns="embedding")
+
+
 def read_embeddings(folder: Path) -> tuple[list[str], np.ndarray]:
     """N ids and embeddings (N, E) of all parts."""
     table, _ = collect(folder, "score_detector")

@@ -1,5 +1,6 @@
 """Produced files are complete or absent: written aside, then renamed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -53,6 +54,12 @@ def read_metadata(path: Path) -> dict[str, str]:
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path} is not a readable table ({error}): remove it and run its stage again") from error
     return {key.decode(): value.decode() for key, value in raw.items() if key != b"pandas"}
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove(path: Path) -> None:

@@ -44,7 +44,8 @@ def corpora(params: Sequence[CorpusParams], protocol: pd.DataFrame) -> list[dict
 
 def digest(rows: pd.DataFrame) -> str:
     """SHA-256 of trials, wherever the corpus lies and however its rows are sorted."""
-    content = rows.sort_values("utterance_id")[["utterance_id", "split", "key", "source", "digest"]].fillna("-").agg(" ".join, axis=1)
+    table = rows.sort_values("utterance_id").reindex(columns=["utterance_id", "split", "key", "source", "digest"])
+    content = table.astype("object").fillna("-").agg(" ".join, axis=1)
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 

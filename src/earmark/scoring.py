@@ -1,6 +1,5 @@
 """Scoring of whole utterances with the detector. Shapes: N utterances, W windows, E embedding."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from torch.utils.data import DataLoader
 
 from earmark.checkpoint import load_detector
 from earmark.features.clips import Clips, mean_by_utterance, windows
-from earmark.features.parts import collect, refuse_other_params, write_parts
+from earmark.features.parts import refuse_other_params, write_parts
 from earmark.features.shards import Features, Stored, select
-from earmark.files import read_table, write_table
+from earmark.files import file_digest, read_table
 from earmark.networks.wavespec import WaveSpec
 from earmark.params import AudioParams, ComputeParams, CqtParams, ScoringParams, TrainingParams
 from earmark.training import accelerator
@@ -28,8 +27,7 @@ def score_splits(
 ) -> dict[str, float]:  # fmt: skip
     """Score dev, eval and a sample of train: a part with scores and embeddings for each shard of features.
 
-    Once all parts are there, scores.parquet holds all scores. Worker i of n takes every n-th part; parts made by this very detector are
-    not made again.
+    Worker i of n takes every n-th part; parts made by this very detector are not made again.
     """
     stored, table = Features(features), read_table(protocol)
     train = table[table["split"] == "train"]
@@ -37,17 +35,14 @@ def score_splits(
     rows = select(stored, pd.concat([sample, table[table["split"].isin(("dev", "eval"))]]))
     network, meta = load_detector(detector / "model.safetensors")
     refuse_other_params(meta, {"audio": audio, "cqt": cqt}, detector)
-    digest = hashlib.sha256((detector / "model.safetensors").read_bytes()).hexdigest()
     runner = accelerator(compute, TrainingParams())
     network.to(runner.device)
-    marks = {"detector": digest, "orientation": ORIENTATION}
+    marks = {"detector": file_digest(detector / "model.safetensors"), "orientation": ORIENTATION}
 
     def make(part: pd.DataFrame) -> pd.DataFrame:
         return score(network, stored, part, audio, cqt, scoring.batch_size, runner)
 
     complete = write_parts(rows, stored, output, marks, shard, make, "score", runner.is_main_process)
-    if complete:
-        write_table(output / "scores.parquet", collect(output, "score_detector")[0].drop(columns="embedding"), **marks)
     return {"utterances": len(rows), "complete": float(complete)}
 
 

@@ -197,13 +197,13 @@ def evaluate(
     """Turn scores into tables, figures with intervals, and one report; pure tables in, tables out."""
     import pandas as pd
 
-    from earmark.bundle import read_manifest
-    from earmark.evaluation import Settings, evaluate_tables, read_embeddings
+    from earmark.evaluation import Settings, evaluate_tables, read_embeddings, read_scores
     from earmark.files import read_table
+    from earmark.manifest import read_manifest
     from earmark.metrics.scorefile import read_asv_scores
     from earmark.tracing.report import read_answers
 
-    table, scored = read_table(protocol), read_table(scores / "scores.parquet")
+    table, scored = read_table(protocol), read_scores(scores)
     trials_of_eval = table[table["split"] == "eval"]
     settings = Settings(evaluation.resamples, seed, evaluation.min_trials, max_missing=trials.max_unreadable)
     return evaluate_tables(

@@ -25,6 +25,7 @@ def make_bundle(folder: Path, seed: int, licence: str = "CC-BY-4.0", passed: boo
         "schema": 1,
         "files": files,
         "orientation": {"cm_score": "higher = more bona fide"},
+        "calibration": {"slope": 1.0, "intercept": 0.0},
         "sources": ["engine0", "engine1"],
         "corpora": [
             {"name": "tiny", "adapter": "folder", "licence": licence, "splits": ["train", "dev"], "trials": 20, "digest": "ab"},

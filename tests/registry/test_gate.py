@@ -5,10 +5,9 @@ import json
 import pytest
 
 from earmark import InputError
-from earmark.files import write_json
+from earmark.files import file_digest, write_json
 from earmark.params import GateParams
 from earmark.registry import bundle
-from earmark.registry.bundle import digest_of
 from earmark.registry.gate import decide
 from registry.examples import make_bundle, make_trials, write_evaluation, write_robustness
 
@@ -27,8 +26,8 @@ class Bench:
         found = None
         if champion is not None:
             kept = write_evaluation(self.registration / "champion", champion)
-            found = {"version": 1, "bundle": "b" * 64, "evaluation": digest_of(kept / "trials.parquet")}
-        self.write(bundle=bundle.read(self.model).digest, evaluation=digest_of(self.evaluation / "trials.parquet"), champion=found)
+            found = {"version": 1, "bundle": "b" * 64, "evaluation": file_digest(kept / "trials.parquet")}
+        self.write(bundle=bundle.read(self.model).digest, evaluation=file_digest(self.evaluation / "trials.parquet"), champion=found)
 
     def write(self, **values):
         write_json(self.registration / "registration.json", {"schema": 1, "registered": True, "version": 2, **values})
@@ -140,11 +139,11 @@ def test_the_record_has_the_same_bytes_twice_and_names_its_inputs(tmp_path):
     bench.decide()
     assert (tmp_path / "decision/decision.json").read_bytes() == before
     assert bench.record["inputs"] == {
-        "manifest": digest_of(bench.model / "manifest.json"),
-        "registration": digest_of(bench.registration / "registration.json"),
-        "challenger": digest_of(bench.evaluation / "trials.parquet"),
-        "champion": digest_of(bench.registration / "champion/trials.parquet"),
-        "robustness": digest_of(bench.robustness / "robustness.parquet"),
+        "manifest": file_digest(bench.model / "manifest.json"),
+        "registration": file_digest(bench.registration / "registration.json"),
+        "challenger": file_digest(bench.evaluation / "trials.parquet"),
+        "champion": file_digest(bench.registration / "champion/trials.parquet"),
+        "robustness": file_digest(bench.robustness / "robustness.parquet"),
     }
     assert bench.record["settings"]["resamples"] == 100
 
@@ -154,7 +153,7 @@ def test_a_model_that_is_in_no_registry_is_refused_and_so_is_the_champion_itself
     write_json(bench.registration / "registration.json", {"schema": 1, "registered": False, "champion": None})
     assert set(bench.decide()) == {("registered", "", "")}
     own = Bench(tmp_path / "own", make_trials(quality=2.5), make_trials(quality=2.5))
-    found = {"bundle": bundle.read(own.model).digest, "evaluation": digest_of(own.evaluation / "trials.parquet")}
+    found = {"bundle": bundle.read(own.model).digest, "evaluation": file_digest(own.evaluation / "trials.parquet")}
     own.write(**found, champion={"version": 2, **found})
     assert ("another model", "", "") in own.decide()
 

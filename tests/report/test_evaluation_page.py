@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from earmark import stages
-from earmark.bundle import read_manifest
 from earmark.detection_report import Settings
 from earmark.files import read_table
+from earmark.manifest import read_manifest
 from earmark.report.card import counts
 from earmark.report.evaluation import Findings, evaluation_page
 from earmark.report.grids import Cell, Grid, cost, heat, percent

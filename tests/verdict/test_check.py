@@ -14,9 +14,9 @@ import soundfile as sf
 import torch
 
 from earmark import InputError, stages
+from earmark.evaluation import read_scores
 from earmark.features.clips import Clips
 from earmark.features.recording import WHOLE, open_recording
-from earmark.files import read_table
 from earmark.params import ComputeParams
 from earmark.system import Heard
 from earmark.tracing.enrolment import Enrolled
@@ -71,7 +71,7 @@ def run(capsys, judge: Judge, inputs: list[Path | str], options: Options) -> tup
 
 
 def test_a_verdict_says_what_the_stages_said(judge, done, spoof):
-    scores = read_table(done / stages.ARTIFACTS["scores"] / "scores.parquet").set_index("utterance_id")
+    scores = read_scores(done / stages.ARTIFACTS["scores"]).set_index("utterance_id")
     verdict = judge.judge(spoof)
     assert verdict.cm_score == pytest.approx(scores.at["eval-spoof-1", "cm_score"], abs=1e-4)
     assert verdict.llr == pytest.approx(float(judge.system.calibration.llr(verdict.cm_score)))

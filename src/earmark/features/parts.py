@@ -12,6 +12,8 @@ from earmark.features.shards import Stored, worker
 from earmark.files import read_metadata, read_table, write_table
 from earmark.params import Section
 
+PARTS = "parts"
+
 
 def write_parts(
     rows: pd.DataFrame, stored: Stored, output: Path, marks: dict[str, str], shard: str, make: Callable[[pd.DataFrame], pd.DataFrame],
@@ -19,11 +21,12 @@ def write_parts(
 ) -> bool:  # fmt: skip
     """Make the parts of `rows` that fall to worker i of n (`shard` = "i/n") and are not there with these marks.
 
-    Return whether all workers' parts are there; surplus ones of an earlier run are then removed.
+    Return whether all workers' parts are there; surplus ones of an earlier run are then removed. Every part says how many there are.
     """
     parts = {
         output / f"{number:05}.parquet": part for number, part in rows.groupby(stored.index.loc[rows["utterance_id"], "shard"].to_numpy())
     }
+    marks = marks | {PARTS: str(len(parts))}
     first, workers = worker(shard)
     for path in track(list(parts)[first::workers], title, disable=not show):
         if not is_part(path, marks, parts[path]):
@@ -43,7 +46,7 @@ def is_part(path: Path, marks: dict[str, str], rows: pd.DataFrame) -> bool:
 
 
 def collect(folder: Path, stage: str) -> tuple[pd.DataFrame, dict[str, str]]:
-    """All parts as one table, and their marks. Errors: InputError when there is none, or they were not made by the same makers."""
+    """All parts as one table, and their marks. Errors: InputError when some are missing, or they were not made by the same makers."""
     paths = sorted(folder.glob("[0-9]*.parquet"))
     if not paths:
         raise InputError(f"{folder} holds no table: run {stage} first")
@@ -51,6 +54,8 @@ def collect(folder: Path, stage: str) -> tuple[pd.DataFrame, dict[str, str]]:
     for path, marks in zip(paths, found, strict=True):
         if marks != found[0]:
             raise InputError(f"{path} and {paths[0]} were made by different models: run {stage} again for all shards")
+    if len(paths) != int(found[0][PARTS]):
+        raise InputError(f"{folder} holds {len(paths)} of {found[0][PARTS]} parts: run {stage} for all shards")
     return pd.concat([read_table(path) for path in paths], ignore_index=True), found[0]
 
 

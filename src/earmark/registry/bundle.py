@@ -1,19 +1,18 @@
 """The packaged model, and the files beside it, as the registry sees them.
 
-A model is a folder with manifest.json, whose bytes' SHA-256 is its digest.
+A model's digest is that of its manifest.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from earmark import InputError
+from earmark.files import file_digest
+from earmark.manifest import MANIFEST, read_manifest
 
 SCHEMA = 1  # of the records that the registry's stages write
-MANIFEST, TRIALS, ROBUSTNESS, REGISTRATION = "manifest.json", "trials.parquet", "robustness.parquet", "registration.json"
-KEYS = ("schema", "files", "orientation", "sources", "corpora", "params", "code", "self_test")
+TRIALS, ROBUSTNESS, REGISTRATION = "trials.parquet", "robustness.parquet", "registration.json"
 LEARNED_FROM = frozenset(("train", "dev"))
 
 
@@ -38,26 +37,11 @@ class Bundle:
         """Compare every file with its digest. Errors: InputError naming the first that is missing or another."""
         for path, expected in self.manifest["files"].items():
             file = self.folder / path
-            if not file.is_file() or digest_of(file) != expected:
+            if not file.is_file() or file_digest(file) != expected:
                 raise InputError(f"{file} is not the file that {MANIFEST} names: run the stage that packages the model again")
 
 
 def read(folder: Path) -> Bundle:
-    """Read a manifest. Errors: InputError when it is missing, no JSON, or lacks a key."""
-    path = folder / MANIFEST
-    try:
-        content = path.read_bytes()
-        manifest = json.loads(content)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: package the model first") from None
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON ({error}): package the model again") from error
-    if lacking := [key for key in KEYS if key not in manifest]:
-        raise InputError(f"{path} lacks {', '.join(lacking)}: package the model again")
-    return Bundle(folder, hashlib.sha256(content).hexdigest(), manifest)
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Read a model's manifest. Errors: InputError as `read_manifest`."""
+    manifest = read_manifest(folder)
+    return Bundle(folder, manifest["digest"], manifest)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from earmark import InputError
 from earmark.files import complete
+from earmark.manifest import MANIFEST, read_manifest
 from earmark.params import TrackingParams
-from earmark.registry.bundle import MANIFEST, read
 from earmark.registry.server import connected
 from earmark.registry.versions import BUNDLE
 
@@ -43,7 +43,7 @@ def fetch(tracking: TrackingParams, model: str, place: Path = PLACE) -> Path:
             found = list(Path(whole).rglob(MANIFEST))
             if len(found) != 1:
                 raise InputError(f"{model} holds {len(found)} files {MANIFEST}: it is no model of earmark")
-            target = place / read(found[0].parent).digest
+            target = place / read_manifest(found[0].parent)["digest"]
             with complete(target) as aside:
                 shutil.copytree(found[0].parent, aside)
     return target

@@ -11,10 +11,11 @@ import pandas as pd
 
 from earmark import InputError
 from earmark.corpora.protocol import require_columns
-from earmark.files import complete, read_table, write_json
+from earmark.files import complete, file_digest, read_table, write_json
+from earmark.manifest import MANIFEST
 from earmark.params import GateParams
 from earmark.registry import bundle, rules
-from earmark.registry.bundle import REGISTRATION, ROBUSTNESS, SCHEMA, TRIALS, Bundle, digest_of
+from earmark.registry.bundle import REGISTRATION, ROBUSTNESS, SCHEMA, TRIALS, Bundle
 from earmark.registry.rules import Finding
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def decide(
     Errors: InputError when the inputs are of different models, or a table lacks a column.
     """
     places = {
-        "manifest": model / bundle.MANIFEST,
+        "manifest": model / MANIFEST,
         "registration": registration / REGISTRATION,
         "challenger": evaluation / TRIALS,
         "champion": registration / "champion" / TRIALS,
@@ -49,7 +50,7 @@ def decide(
     }
     candidates = _read(model, places)
     findings = list(judge(candidates, gate, seed))
-    inputs = {name: digest_of(path) for name, path in places.items() if path.exists()}
+    inputs = {name: file_digest(path) for name, path in places.items() if path.exists()}
     record = _record(candidates, findings, gate, seed) | {"inputs": inputs}
     with complete(output) as aside:
         aside.mkdir()
@@ -70,7 +71,7 @@ def _read(model: Path, places: dict[str, Path]) -> Candidates:
     packaged, registered = bundle.read(model), json.loads(places["registration"].read_text())
     if registered["registered"]:
         _require_same(registered["bundle"], packaged.digest, places["manifest"])
-        _require_same(registered["evaluation"], digest_of(places["challenger"]), places["challenger"])
+        _require_same(registered["evaluation"], file_digest(places["challenger"]), places["challenger"])
     champion = _trials(places["champion"]) if registered.get("champion") else None
     degraded = read_table(places["robustness"]) if "robustness" in places else None
     return Candidates(packaged, registered, _trials(places["challenger"]), champion, degraded)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earmark import InputError
-from earmark.files import complete, write_json
+from earmark.files import complete, file_digest, write_json
 from earmark.params import TrackingParams
 from earmark.registry import bundle
-from earmark.registry.bundle import REGISTRATION, ROBUSTNESS, SCHEMA, TRIALS, Bundle, digest_of
+from earmark.registry.bundle import REGISTRATION, ROBUSTNESS, SCHEMA, TRIALS, Bundle
 from earmark.registry.journal import now
 from earmark.registry.lock import lock
 from earmark.registry.pipeline import pipeline_key, who
@@ -78,7 +78,7 @@ def _run(store: Store, packaged: Bundle) -> "Run":
 
 def _keep_tables(store: Store, run: "Run", tables: dict[str, Path]) -> str:
     """Store what a later gate compares with, and return the digest of the trials, which names the place."""
-    digest = digest_of(tables[TRIALS])
+    digest = file_digest(tables[TRIALS])
     for name, path in tables.items():
         with tempfile.TemporaryDirectory() as folder:
             shutil.copyfile(path, Path(folder) / name)
@@ -191,7 +191,7 @@ def _champion(store: Store, folder: Path) -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory() as aside:
         for file in Path(store.client.download_artifacts(run, _place(evaluation), aside)).iterdir():
             shutil.move(file, folder / file.name)
-    if digest_of(folder / TRIALS) != evaluation:
+    if file_digest(folder / TRIALS) != evaluation:
         raise InputError(f"the trials stored with champion version {version.version} are not those of its tag {EVALUATION}")
     return {"version": int(version.version), "bundle": version.tags[BUNDLE], "evaluation": evaluation}
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from earmark.report import pages
 
 NAMES = {
     "unreadable": "Unreadable files",
@@ -31,18 +31,17 @@ CUES = {
     "together": ("all together", "", 0),
 }
 VERDICTS = {"pass": "Nothing found.", "warn": "Fit to run, with warnings.", "fail": "Not fit to run: mend what failed."}
+TONES = {"pass": "good", "warn": "unsure", "fail": "bad", "off": "off"}
 WIDTH = 160  # of an AUC's axis, from 0 to 1
 
 
 def render(content: dict[str, Any]) -> str:
     """HTML of a report's plain values (`Diagnosis.to_json`)."""
-    environment = Environment(loader=PackageLoader("earmark.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"cell": show_cell, "words": lambda name: str(name).replace("_", " ")}
     trials: dict[str, list[dict[str, Any]]] = {}
     for row in content["cues"]:
         trials.setdefault(row["trials"], []).append(_describe(row))
-    page = environment.get_template("doctor.html.j2")
-    return page.render(report=content, names=NAMES, verdict=VERDICTS[content["status"]], trials=trials, width=WIDTH) + "\n"
+    shown = {"names": NAMES, "tones": TONES, "verdict": VERDICTS[content["status"]], "trials": trials, "width": WIDTH}
+    return pages.render("doctor.html.j2", report=content, show_cell=show_cell, **shown)
 
 
 def _describe(row: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ An utterance is an enrolled source's when that prototype is the nearest of all, 
 ensemble's radius asks. Shapes: N utterances, C clips, P enrolled sources, S known sources, E fused embedding.
 """
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from earmark import InputError, checkpoint
+from earmark.files import file_digest
 from earmark.tracing.ensemble import Ensemble, Matrix
 from earmark.tracing.unseen import unit
 
@@ -79,7 +79,7 @@ class Enrolled:
         """Read the file, or begin an empty one. Errors: InputError when it belongs to another ensemble."""
         if not ensemble.exists():
             raise InputError(f"{ensemble} does not exist: run `earmark fit_ensemble` first")
-        own = hashlib.sha256(ensemble.read_bytes()).hexdigest()
+        own = file_digest(ensemble)
         if not path.exists():
             return cls(own)
         tensors, meta = checkpoint.load(path)

@@ -13,6 +13,7 @@ from scipy.special import logit
 from earmark.audio.decode import SAMPLE_RATE, Origin
 from earmark.calibration import Decision, probability_of_spoof
 from earmark.features.recording import WHOLE, Recording, open_recording
+from earmark.files import file_digest
 from earmark.system import Floats, Heard, System
 from earmark.tracing.enrolment import Enrolled
 from earmark.tracing.ensemble import Answer
@@ -60,7 +61,7 @@ class Judge:
         distance = float(self.system.conditions.distance(heard.embedding[None])[0])
         return Verdict(
             file=name,
-            sha256=digest(path),
+            sha256=file_digest(path),
             seconds=recording.heard / SAMPLE_RATE,
             sample_rate=origin.rate,
             decoder=origin.decoder,
@@ -137,12 +138,6 @@ def describe_model(manifest: dict[str, Any], place: str) -> Model:
     params = hashlib.sha256(json.dumps(manifest["params"], sort_keys=True).encode()).hexdigest()
     code = manifest["code"]
     return Model(digest=manifest["digest"], version=code["version"], commit=code["commit"], params=params, place=place)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _ranked(names: tuple[str, ...], values: Floats) -> list[tuple[str, float]]:
