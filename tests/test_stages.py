@@ -94,9 +94,9 @@ def test_stages_read_what_earlier_stages_write():
         assert set(stage.inputs) <= written
         written.add(stage.output)
     assert written == set(stages.ARTIFACTS)
-    assert {name for name, stage in stages.STAGES.items() if stage.sharded} == {
-        *("precompute_cqt", "score_detector", "precompute_front_end", "embed_utterances")
-    }
+    shared = {name: stage.option for name, stage in stages.STAGES.items() if stage.option}
+    sharded = dict.fromkeys(("precompute_cqt", "score_detector", "precompute_front_end", "embed_utterances"), "shard")
+    assert shared == sharded | {"train_tracer": "member"}
 
 
 @pytest.mark.parametrize(("name", "key"), INPUTS)

@@ -23,6 +23,8 @@ ParamsFile = Annotated[Path, typer.Option("--params", help="settings of the run"
 ENROLLED = Path("artifacts/enrolled.safetensors")
 Shard = Annotated[str, typer.Option("--shard", help="i/n: the i-th of n workers that share this stage")]
 
+Member = Annotated[str, typer.Option("--member", help="train this member of the tracer alone; other workers train the others")]
+
 
 def _add_stage(stage: stages.Stage) -> None:
     def plain(params_file: ParamsFile = Path("params.yaml")) -> None:
@@ -31,8 +33,12 @@ def _add_stage(stage: stages.Stage) -> None:
     def sharded(params_file: ParamsFile = Path("params.yaml"), shard: Shard = "1/1") -> None:
         stages.run(stage.name, params.load(params_file), shard=shard)
 
+    def by_member(params_file: ParamsFile = Path("params.yaml"), member: Member = "") -> None:
+        stages.run(stage.name, params.load(params_file), member=member)
+
+    command = {None: plain, "shard": sharded, "member": by_member}[stage.option]
     summary = (stage.function.__doc__ or "").splitlines()[0]
-    app.command(stage.name, help=summary, rich_help_panel="Stages")(sharded if stage.sharded else plain)
+    app.command(stage.name, help=summary, rich_help_panel="Stages")(command)
 
 
 for _stage in stages.STAGES.values():

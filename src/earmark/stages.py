@@ -122,14 +122,16 @@ def precompute_front_end(front_end: FrontEndParams, compute: ComputeParams, *, f
 
 def train_tracer(
     seed: int, audio: AudioParams, cqt: CqtParams, front_end: FrontEndParams, tracer: TracerParams, compute: ComputeParams, *,
-    protocol: Path, features: Path, hidden: Path, output: Path,
+    protocol: Path, features: Path, hidden: Path, output: Path, member: str = "",
 ) -> Flat:  # fmt: skip
-    """Train every member of the ensemble that names sources: Real Emphasis, then Fake Dispersion."""
+    """Train every member of the ensemble that names sources, or one of them: Real Emphasis, then Fake Dispersion."""
     from earmark.tracing.embedding import set_up
     from earmark.tracing.train import train
 
     if not tracer.members:
         return nothing_to_trace(output)
+    if member:
+        tracer = only(tracer, member)
     return train(seed, set_up(audio, cqt, front_end, tracer, compute, features, hidden), protocol, output)
 
 
@@ -152,6 +154,13 @@ def fit_ensemble(tracer: TracerParams, ensemble: EnsembleParams, *, protocol: Pa
     if not tracer.members:
         return nothing_to_trace(output)
     return fit_ensemble(ensemble, tracer, protocol, embeddings, output)
+
+
+def only(tracer: TracerParams, member: str) -> TracerParams:
+    """Settings with one member alone. Errors: InputError when there is none of that name."""
+    if member not in tracer.members:
+        raise InputError(f"--member {member}: tracer.members has {', '.join(tracer.members)}")
+    return tracer.model_copy(update={"members": {member: tracer.members[member]}})
 
 
 def nothing_to_trace(output: Path) -> Flat:
@@ -192,7 +201,7 @@ def robustness(seed: int, robustness: RobustnessParams, compute: ComputeParams, 
 
 def evaluate(
     seed: int, trials: TrialsParams, evaluation: EvaluationParams, *,
-    protocol: Path, scores: Path, detector: Path, answers: Path, model: Path, output: Path, robustness: Path | None = None,
+    protocol: Path, scores: Path, detector: Path, answers: Path, model: Path, robustness: Path, output: Path,
 ) -> Flat:  # fmt: skip
     """Turn scores into tables, figures with intervals, and one report; pure tables in, tables out."""
     import pandas as pd
@@ -215,21 +224,19 @@ def evaluate(
         asv={corpus: read_asv_scores(Path(path)) for corpus, path in evaluation.asv_scores.items()},
         tracing=read_answers(answers, table),
         manifest=read_manifest(model),
-        robustness=read_table(robustness / "robustness.parquet") if robustness else None,
+        robustness=read_table(robustness / "robustness.parquet"),
         settings=settings,
     )
 
 
-def register(tracking: TrackingParams, *, model: Path, evaluation: Path, output: Path, robustness: Path | None = None) -> Flat:
+def register(tracking: TrackingParams, *, model: Path, evaluation: Path, robustness: Path, output: Path) -> Flat:
     """Make the model the registry's challenger, and fetch the champion's tables for the gate."""
     from earmark.registry.register import register
 
     return register(tracking, model, evaluation, robustness, output)
 
 
-def gate(
-    seed: int, gate: GateParams, *, model: Path, evaluation: Path, registration: Path, output: Path, robustness: Path | None = None
-) -> Flat:
+def gate(seed: int, gate: GateParams, *, model: Path, evaluation: Path, robustness: Path, registration: Path, output: Path) -> Flat:
     """Hold the challenger against the champion on the same trials, and write the decision; pure tables in, record out."""
     from earmark.registry.gate import decide
 
@@ -256,9 +263,9 @@ class Stage:
         return self.function.__name__
 
     @property
-    def sharded(self) -> bool:
-        """Whether several workers can share the stage."""
-        return "shard" in inspect.signature(self.function).parameters
+    def option(self) -> str | None:
+        """What tells workers apart that share the stage: `shard` (i of n), `member` (one of the tracer's), or None: it is not shared."""
+        return next((name for name in ("shard", "member") if name in inspect.signature(self.function).parameters), None)
 
     @property
     def sections(self) -> tuple[str, ...]:

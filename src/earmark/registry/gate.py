@@ -31,11 +31,11 @@ class Candidates:
     registration: dict[str, Any]
     challenger: pd.DataFrame
     champion: pd.DataFrame | None
-    robustness: pd.DataFrame | None
+    robustness: pd.DataFrame
 
 
 def decide(
-    seed: int, gate: GateParams, model: Path, evaluation: Path, registration: Path, robustness: Path | None, output: Path
+    seed: int, gate: GateParams, model: Path, evaluation: Path, registration: Path, robustness: Path, output: Path
 ) -> dict[str, float]:
     """Judge the challenger; write decision.json and rules.csv into `output`. A refusal is a result, not an error.
 
@@ -46,7 +46,7 @@ def decide(
         "registration": registration / REGISTRATION,
         "challenger": evaluation / TRIALS,
         "champion": registration / "champion" / TRIALS,
-        **({"robustness": robustness / ROBUSTNESS} if robustness else {}),
+        "robustness": robustness / ROBUSTNESS,
     }
     candidates = _read(model, places)
     findings = list(judge(candidates, gate, seed))
@@ -73,7 +73,7 @@ def _read(model: Path, places: dict[str, Path]) -> Candidates:
         _require_same(registered["bundle"], packaged.digest, places["manifest"])
         _require_same(registered["evaluation"], file_digest(places["challenger"]), places["challenger"])
     champion = _trials(places["champion"]) if registered.get("champion") else None
-    degraded = read_table(places["robustness"]) if "robustness" in places else None
+    degraded = read_table(places["robustness"])
     return Candidates(packaged, registered, _trials(places["challenger"]), champion, degraded)
 
 

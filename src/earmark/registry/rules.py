@@ -79,12 +79,12 @@ def calibration(trials: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
         yield bounded("calibration", name, "calibration_loss", actual - detection.min_cllr(*both_keys(part)), gate.calibration.loss)
 
 
-def robustness(table: pd.DataFrame | None, gate: GateParams) -> Iterator[Finding]:
+def robustness(table: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
     """The worst degradation at any level; `table` has a row a corpus, degradation and level."""
     if gate.robustness_eer is None:
         return
-    enough = None if table is None else table[table[["trials_bonafide", "trials_spoof"]].min(axis=1) >= gate.robustness_trials]
-    if enough is None or enough["eer"].dropna().empty:
+    enough = table[table[["trials_bonafide", "trials_spoof"]].min(axis=1) >= gate.robustness_trials]
+    if enough["eer"].dropna().empty:
         yield Finding("robustness", "", "eer", False, bound=gate.robustness_eer, note="not measured on enough trials")
         return
     worst = enough.loc[enough["eer"].idxmax()]

@@ -1,0 +1,1 @@
+"""Kubeflow components: one file a stage, wiring alone."""

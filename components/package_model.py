@@ -1,0 +1,33 @@
+"""The stage package_model as a component."""
+
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+
+from components.image import component
+
+
+@component
+def package_model(
+    protocol: Input[Dataset],
+    scores: Input[list[Dataset]],
+    detector: Input[Model],
+    members: Input[list[Model]],
+    answers: Input[Artifact],
+    output: Output[Model],
+    metrics: Output[Metrics],
+    seed: int,
+    corpora: str,
+    audio: str,
+    cqt: str,
+    front_end: str,
+    tracer: str,
+    scoring: str,
+    verdict: str,
+    compute: str,
+    store: str,
+    run: str,
+):
+    """Calibrate the scores on dev, and put all that an answer needs into one folder with digests and a known answer."""
+    arguments = locals()
+    from earmark.step import run_step
+
+    run_step("package_model", arguments)

@@ -1,0 +1,1 @@
+"""Kubeflow pipelines: the stages wired as components."""

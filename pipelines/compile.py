@@ -1,0 +1,49 @@
+"""Compile the pipelines: python -m pipelines.compile --params params.yaml --deployment pipelines/deployment.yaml -o build."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import components
+import typer
+from kfp.compiler import Compiler
+
+from earmark import InputError, params
+from earmark.files import complete
+from pipelines.deployment import read_deployment
+from pipelines.training import training
+
+PIPELINES = {"training": training}
+STEPS = {path.stem for path in Path(components.__path__[0]).glob("*.py")} - {"__init__", "image"}
+
+
+def compile_all(
+    params_file: Annotated[Path, typer.Option("--params", help="settings that become the pipeline parameters' defaults")] = Path(
+        "params.yaml"
+    ),
+    preset: Annotated[list[str] | None, typer.Option(help="overlay from presets/, by name or path; may be repeated")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value, laid over the presets; may be repeated")] = None,
+    deployment: Annotated[Path, typer.Option(help="image, store, secrets and resources of the cluster")] = Path(
+        "pipelines/deployment.yaml"
+    ),
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder to write the pipelines to")] = Path("build"),
+) -> None:
+    """Write training.yaml and scoring.yaml; the same settings give the same bytes."""
+    overlays = [path if (path := Path(name)).suffix else Path("presets") / f"{name}.yaml" for name in preset or []]
+    settings, cluster = params.load(params_file, overlays, set_), read_deployment(deployment, STEPS)
+    output.mkdir(parents=True, exist_ok=True)
+    for name, make in PIPELINES.items():
+        with complete(output / f"{name}.yaml") as aside:
+            whole = aside.with_suffix(".yaml")  # the compiler looks at the ending
+            Compiler().compile(make(settings, cluster), str(whole))
+            whole.replace(aside)
+        print(output / f"{name}.yaml")
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    try:
+        typer.run(compile_all)
+    except InputError as error:
+        sys.exit(f"error: {error}")

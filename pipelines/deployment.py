@@ -1,0 +1,137 @@
+"""What a cluster gives each step: image, store, volumes, secrets, resources. It comes from one file, not from code."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import kubernetes
+from kfp.dsl import PipelineTask
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from earmark import InputError
+from earmark.step import WORK
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Gpu(_Part):
+    """Accelerators of a step."""
+
+    type: str = Field("nvidia.com/gpu", description="resource name that the cluster's device plugin advertises")
+    count: int = Field(1, ge=1)
+
+
+class Toleration(_Part):
+    """A taint that a step's pods put up with."""
+
+    key: str
+    operator: str = Field("Exists", pattern="^(Exists|Equal)$")
+    value: str | None = None
+    effect: str | None = Field(None, pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$")
+
+
+class Resources(_Part):
+    """What a step asks for; a field left out is that of `defaults`."""
+
+    cpu: str | None = Field(None, description="cores, as Kubernetes writes them", pattern=r"^\d+(\.\d+|m)?$")
+    memory: str | None = Field(None, description="limit and request", pattern=r"^\d+(\.\d+)?(Mi|Gi|M|G)$")
+    gpu: Gpu | None = None
+    shm: str | None = Field(None, description="size of /dev/shm, a volume in memory; loader processes need it", pattern=r"^\d+(Mi|Gi)$")
+    node_selector: dict[str, str] | None = None
+    tolerations: tuple[Toleration, ...] | None = None
+    timeout_minutes: int | None = Field(None, ge=1)
+    retries: int | None = Field(None, ge=0)
+    nodes: int | None = Field(None, ge=1, description="above 1: a TrainJob of so many nodes; train_detector and train_tracer alone")
+
+
+class Volume(_Part):
+    """A persistent volume claim that steps share."""
+
+    claim: str
+    mount: str = "/earmark"
+
+
+class Deployment(_Part):
+    """A cluster, as pipelines see it."""
+
+    image: str = Field(description="the project's image, by tag or digest")
+    pull_policy: str = Field("IfNotPresent", pattern="^(IfNotPresent|Always|Never)$")
+    pull_secrets: tuple[str, ...] = ()
+    store: str = Field(description="s3://bucket/prefix, or a folder on the volume; artifacts of all runs lie there")
+    shards: int = Field(4, ge=1, description="workers of precompute, scoring and embedding")
+    parallelism: int = Field(2, ge=1, description="of those at a time")
+    environment: dict[str, str] = Field({}, description="of every step: AWS_ENDPOINT_URL, proxies; nothing secret")
+    secrets: dict[str, dict[str, str]] = Field({}, description="name of a Secret → its key → environment variable")
+    volume: Volume | None = Field(None, description="outlives killed steps, so that they go on where they were")
+    defaults: Resources = Resources()
+    steps: dict[str, Resources] = Field({}, description="by component")
+
+    def of(self, step: str) -> Resources:
+        """Resources of a step, defaults filled in."""
+        own = self.steps.get(step, Resources()).model_dump(exclude_none=True)
+        return Resources.model_validate(self.defaults.model_dump(exclude_none=True) | own)
+
+
+def read_deployment(path: Path, steps: set[str]) -> Deployment:
+    """Read the file. Errors: InputError naming the key that is wrong, or a step that no pipeline has."""
+    try:
+        content: Any = yaml.safe_load(path.read_text())
+        found = Deployment.model_validate(content)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: write one like pipelines/deployment.yaml") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is no YAML: {error}") from error
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise InputError(f"{path}: {wrong}") from error
+    if unknown := sorted(set(found.steps) - steps):
+        raise InputError(f"{path}: steps.{unknown[0]} is no component; there are {', '.join(sorted(steps))}")
+    many = [name for name, own in found.steps.items() if (own.nodes or 1) > 1]
+    if (found.defaults.nodes or 1) > 1 or set(many) - {"train_detector", "train_tracer"}:
+        raise InputError(f"{path}: nodes above 1 are for train_detector and train_tracer alone")
+    if many and found.volume is None:
+        raise InputError(f"{path}: steps.{many[0]}.nodes {found.steps[many[0]].nodes} needs a volume that all nodes mount")
+    return found
+
+
+def place(task: PipelineTask, step: str, deployment: Deployment) -> PipelineTask:
+    """Give a task what the deployment has for it."""
+    own = deployment.of(step)
+    task.set_container_image(deployment.image).set_caching_options(False)  # the store knows what is made, and whether it is still there
+    _compute(task, own)
+    _schedule(task, own)
+    kubernetes.set_image_pull_policy(task, deployment.pull_policy)
+    if deployment.pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(deployment.pull_secrets))
+    for name, value in deployment.environment.items():
+        task.set_env_variable(name, value)
+    for secret, keys in deployment.secrets.items():
+        kubernetes.use_secret_as_env(task, secret, keys)
+    if deployment.volume:
+        kubernetes.mount_pvc(task, deployment.volume.claim, deployment.volume.mount)
+        task.set_env_variable(WORK, deployment.volume.mount)
+    return task
+
+
+def _compute(task: PipelineTask, own: Resources) -> None:
+    if own.cpu:
+        task.set_cpu_request(own.cpu).set_cpu_limit(own.cpu)
+    if own.memory:
+        task.set_memory_request(own.memory).set_memory_limit(own.memory)
+    if own.gpu and (own.nodes or 1) == 1:  # a TrainJob's own pods get them
+        task.set_accelerator_type(own.gpu.type).set_accelerator_limit(own.gpu.count)
+    if own.shm:
+        kubernetes.empty_dir_mount(task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=own.shm)
+
+
+def _schedule(task: PipelineTask, own: Resources) -> None:
+    for key, value in (own.node_selector or {}).items():
+        kubernetes.add_node_selector(task, key, value)
+    for toleration in own.tolerations or ():
+        kubernetes.add_toleration(task, **toleration.model_dump(exclude_none=True))
+    if own.timeout_minutes:
+        kubernetes.set_timeout(task, 60 * own.timeout_minutes)
+    if own.retries:
+        task.set_retry(own.retries, backoff_duration="30s", backoff_factor=2.0, backoff_max_duration="600s")
