@@ -42,8 +42,34 @@ def _add_stage(stage: stages.Stage) -> None:
 
 
 for _stage in stages.STAGES.values():
-    if _stage.name != "doctor":  # has a command of its own below
+    if _stage.name not in ("download", "doctor"):  # they have commands of their own below
         _add_stage(_stage)
+
+
+@app.command(rich_help_panel="Stages")
+def download(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(help="names of --list, https://, s3://, hf://, dvc://, paths; without any the stage", metavar="NAME|URI"),
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="folder to fetch into (default: data, weights), or s3://bucket/prefix to copy to")] = None,
+    weights: Annotated[list[str] | None, typer.Option(help="pretrained weights of --list, made safetensors; may be repeated")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="print what is known by name")] = False,
+    params_file: ParamsFile = Path("params.yaml"),
+) -> None:
+    """Fetch corpora and weights, verified and unpacked, each into a folder of its own; a killed download goes on where it was."""
+    from earmark.download import command
+
+    if list_:
+        command.show()
+        return
+    if not sources and not weights:
+        if to:
+            raise InputError("--to belongs to names and addresses: earmark download NAME --to PLACE; the stage writes data/")
+        stages.run("download", params.load(params_file))
+        return
+    settings = (params.load(params_file) if params_file.exists() else params.Params()).download
+    command.download(sources or [], weights or [], to, settings, Path(stages.ARTIFACTS["corpora"]))
 
 
 @app.command(rich_help_panel="Stages")

@@ -20,6 +20,7 @@ from earmark.params import (
     CorpusParams,
     CqtParams,
     DoctorParams,
+    DownloadParams,
     EnsembleParams,
     EvaluationParams,
     FrontEndParams,
@@ -39,6 +40,13 @@ from earmark.params import (
 
 log = logging.getLogger(__name__)
 Flat = dict[str, float]
+
+
+def download(download: DownloadParams, *, output: Path) -> Flat:
+    """Fetch corpora and weights, verified and unpacked, each into a folder of its own; none of them twice."""
+    from earmark.download.fetch import fetch_all
+
+    return fetch_all(download, output)
 
 
 def synthesize_copies(corpora: tuple[CorpusParams, ...], trials: TrialsParams, copysynthesis: CopySynthesisParams, *, output: Path) -> Flat:
@@ -275,6 +283,7 @@ class Stage:
 
 
 ARTIFACTS = {
+    "corpora": "data",
     "copies": "artifacts/copies",
     "protocol": "artifacts/protocol.parquet",
     "diagnosis": "artifacts/diagnosis",
@@ -294,6 +303,7 @@ ARTIFACTS = {
 STAGES = {
     stage.name: stage
     for stage in (
+        Stage(download, "corpora", runners=("python", "kubeflow")),  # not DVC's: what it fetches is given to `dvc add`
         Stage(synthesize_copies, "copies", data=True),
         Stage(prepare_protocol, "protocol", ("copies",), data=True),
         Stage(doctor, "diagnosis", ("protocol",), data=True, tracked=True),

@@ -24,6 +24,7 @@ from earmark.params.detector import (
     WaveSpecParams,
 )
 from earmark.params.doctor import DoctorParams
+from earmark.params.download import DownloadParams
 from earmark.params.registry import AbsoluteParams, CalibrationParams, GateParams, TrackingParams
 from earmark.params.robustness import RobustnessParams
 from earmark.params.run import Params, describe, dump, load, parse
@@ -61,6 +62,7 @@ __all__ = [
     "CqtParams",
     "DispersionParams",
     "DoctorParams",
+    "DownloadParams",
     "EmphasisParams",
     "EncoderParams",
     "EnsembleParams",

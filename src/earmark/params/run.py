@@ -11,6 +11,7 @@ from earmark import InputError
 from earmark.params.data import AudioParams, CopySynthesisParams, CorpusParams, CqtParams, EvaluationParams, ShardingParams, TrialsParams
 from earmark.params.detector import AugmentationParams, LossParams, ScoringParams, WaveSpecParams
 from earmark.params.doctor import DoctorParams
+from earmark.params.download import DownloadParams
 from earmark.params.registry import GateParams, TrackingParams
 from earmark.params.robustness import RobustnessParams
 from earmark.params.section import Section, setting
@@ -23,6 +24,7 @@ class Params(Section):
     """All settings of a run; each stage gets the sections it uses, no more."""
 
     seed: int = setting(688, "port", "seed of first weights, batches, augmentation and bootstrap", ge=0)
+    download: DownloadParams = DownloadParams()
     corpora: tuple[CorpusParams, ...] = setting((CorpusParams(),), "ours", "corpora of the run and the splits each serves", min_length=1)
     trials: TrialsParams = TrialsParams()
     copysynthesis: CopySynthesisParams = CopySynthesisParams()

@@ -1,0 +1,66 @@
+"""The registry of sources, sources.yaml: public corpora and weights with addresses, checksums, licence and layout."""
+
+import functools
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from earmark.download.remotes import Digest
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class File(_Entry):
+    """A file: its address, and what is known of its bytes; what is not known is pinned when it is first fetched."""
+
+    address: str
+    bytes: int | None = None
+    sha256: str | None = None
+    md5: str | tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 decides; several MD5s are of editions that differ in nothing that is read."""
+        return Digest(self.sha256, () if self.sha256 else (self.md5,) if isinstance(self.md5, str) else self.md5)
+
+
+class Archive(_Entry):
+    """An archive, perhaps in parts, and the folder that it is unpacked to."""
+
+    parts: tuple[File, ...]
+    into: str = ""
+
+
+class Known(_Entry):
+    """A corpus, or weights. `holds`: files that must lie there in the end, with their SHA-256 where it is known."""
+
+    title: str
+    licence: str | None
+    homepage: str
+    gigabytes: float | None = None
+    archives: tuple[Archive, ...] = ()
+    files: tuple[File, ...] = ()
+    folders: tuple[str, ...] = ()
+    holds: dict[str, str | None] = {}
+
+
+class Catalogue(_Entry):
+    """All that is known by name."""
+
+    corpora: dict[str, Known]
+    weights: dict[str, Known]
+
+    def get(self, name: str) -> Known | None:
+        """The source of this name, if it is known."""
+        return self.corpora.get(name) or self.weights.get(name)
+
+
+@functools.cache
+def catalogue() -> Catalogue:
+    """Read sources.yaml, which is part of the package."""
+    content: Any = yaml.safe_load(files("earmark.download").joinpath("sources.yaml").read_text())
+    return Catalogue.model_validate(content)

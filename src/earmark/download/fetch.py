@@ -1,0 +1,103 @@
+"""One source into one folder, complete or not at all; and all sources of the stage."""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from earmark import InputError
+from earmark.download.errors import ChangedError, RemoteError
+from earmark.download.gather import Gathering
+from earmark.download.http import open_session
+from earmark.download.meter import Meter
+from earmark.download.pins import Pins
+from earmark.download.plan import Plan, plan
+from earmark.download.transfer import Transfers
+from earmark.files import write_json
+from earmark.params import DownloadParams
+
+log = logging.getLogger(__name__)
+RECORD = "download.json"
+CHANGES = 3  # times that a source may change while it is fetched
+
+
+def fetch_all(params: DownloadParams, output: Path) -> dict[str, float]:
+    """Every source of params into its folder below `output`; what is there already is not fetched again. Errors: InputError."""
+    output.mkdir(parents=True, exist_ok=True)
+    figures = {f"{name}/bytes": fetch(source, output / name, params)["bytes"] for name, source in params.sources.items()}
+    return {"sources": len(params.sources), **figures}
+
+
+def fetch(source: str, target: Path, params: DownloadParams, pins: Pins | None = None) -> dict[str, Any]:
+    """Fetch a name or address into `target`, and return its record. Errors: InputError; what is here of it is gone on with next time."""
+    wanted = plan(source)
+    wanted.say_licence()
+    if (record := read_record(target)) is not None:
+        if record["source"] != wanted.source:
+            raise InputError(f"{target} holds {record['source']}, not {wanted.source}: remove it, or name another folder")
+        log.info("%s: complete in %s", wanted.known.title, target)
+        return record
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise InputError(f"{target} holds something that was not downloaded: move it away, or name another folder")
+    staging = target.with_name(f"{target.name}.download")
+    with _held(staging):
+        return _fetch(wanted, target, staging, params, pins or Pins(target.parent))
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """What was fetched into a folder; None when it is not complete. Errors: InputError when the record is damaged."""
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        raise InputError(f"{path} is damaged: remove {folder}, and fetch it again") from None
+
+
+def _fetch(wanted: Plan, target: Path, staging: Path, params: DownloadParams, pins: Pins) -> dict[str, Any]:
+    try:
+        gathering, addresses = _gather(wanted, staging, params, pins)
+    except RemoteError as error:
+        raise RemoteError(f"{error}\n{wanted.by_hand(staging)}") from None
+    content = gathering.content
+    if wanted.weights:
+        from earmark.download.weights import convert
+
+        content = convert(content, staging / "converted")
+    licence = wanted.known.licence or (read_record(content) or {}).get("licence")
+    about = {"source": wanted.source, "title": wanted.known.title, "licence": licence, "homepage": wanted.known.homepage}
+    record = {**about, "addresses": addresses, "bytes": gathering.bytes}
+    write_json(content / RECORD, record)
+    os.replace(content, target)
+    shutil.rmtree(staging)
+    return record
+
+
+def _gather(wanted: Plan, staging: Path, params: DownloadParams, pins: Pins) -> tuple[Gathering, dict[str, Any]]:
+    """Gather, and begin anew when something changed in between."""
+    for _ in range(CHANGES):
+        try:
+            with open_session(params.connections) as session, Meter(wanted.known.title) as meter, Transfers(params, meter) as transfers:
+                gathering = Gathering(wanted, staging, params, pins, session, transfers)
+                return gathering, gathering.run()
+        except ChangedError as error:
+            log.warning("%s changed while it was fetched: it is fetched anew", error)
+    raise InputError(f"{wanted.known.title}: changed {CHANGES} times while it was fetched: try again when its publisher is done")
+
+
+@contextmanager
+def _held(staging: Path) -> Iterator[None]:
+    """Keep other processes out of a staging folder."""
+    staging.mkdir(parents=True, exist_ok=True)
+    with (staging / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{staging}: another process downloads into it: wait for it") from None
+        yield

@@ -1,0 +1,52 @@
+"""What was fetched once is what is fetched for ever: digests and revisions, kept in sources.lock.json beside the downloads."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from earmark import InputError
+from earmark.download.errors import shown
+from earmark.files import write_json
+
+LOCK = "sources.lock.json"
+FEW = 200  # files of a source up to which each has its own digest in the lock
+
+
+def summary(digests: dict[str, str]) -> str:
+    """One SHA-256 for files by name with theirs."""
+    return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items())).encode()).hexdigest()
+
+
+class Pins:
+    """The lock file of a folder."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / LOCK
+
+    def revision(self, address: str) -> str | None:
+        """The exact revision that this address stood for at first."""
+        return self._read().get(shown(address), {}).get("revision")
+
+    def check(self, address: str, digests: dict[str, str], revision: str | None) -> None:
+        """Pin an address's files, or hold them against what was pinned. Errors: InputError naming those that differ."""
+        entries, known = self._read(), shown(address)
+        entry: dict[str, Any] = {"sha256": summary(digests), "revision": revision}
+        if len(digests) <= FEW:
+            entry["files"] = digests
+        pinned = entries.get(known)
+        if pinned is None:
+            write_json(self.path, {**entries, known: entry})
+        elif pinned.get("sha256") != entry["sha256"]:
+            old = pinned.get("files", {})
+            differing = [name for name in sorted(digests) if old.get(name) != digests[name]] if old else []
+            what = f" ({', '.join(differing[:5])})" if differing else ""
+            raise InputError(f"{known}: not the bytes{what} that {self.path} pins: if they may change, take its entry out and run it again")
+
+    def _read(self) -> dict[str, Any]:
+        if not self.path.exists():
+            return {}
+        try:
+            return json.loads(self.path.read_text())
+        except ValueError:
+            raise InputError(f"{self.path} is damaged: mend it, or remove it to pin anew") from None

@@ -1,0 +1,63 @@
+"""What a source consists of, before any of it is fetched: a known corpus or weights, or any address."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from earmark import InputError
+from earmark.download.archive import is_archive
+from earmark.download.catalogue import Archive, File, Known, catalogue
+from earmark.download.errors import refuse_secrets, shown
+from earmark.download.http import name_of
+from earmark.download.resolve import is_local
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A source that goes to a folder."""
+
+    source: str  # its name, or its address without secrets
+    known: Known
+    weights: bool = False
+
+    @property
+    def files(self) -> list[File]:
+        """All files that are known by name beforehand."""
+        return [part for archive in self.known.archives for part in archive.parts] + list(self.known.files)
+
+    def say_licence(self) -> None:
+        """Show whose terms these are, before anything is fetched."""
+        log.info("%s: licence %s; see %s", self.known.title, self.known.licence or "not known", self.known.homepage)
+
+    def by_hand(self, staging: Path) -> str:
+        """What to put where when the source cannot be reached from here."""
+        if not self.files or self.known.folders:
+            target = staging.with_suffix("")
+            return f"Without network: run `earmark download {self.source}` where there is one, and bring its folder here as {target}"
+        lines = [f"  {name(file.address)}  {file.digest.text}  from {shown(file.address)}" for file in self.files]
+        return "\n".join((f"Without network: bring these files, put them into {staging}, and run it again:", *lines))
+
+
+def name(address: str) -> str:
+    """Name of the one file at an address."""
+    return Path(address).name if is_local(address) else name_of(address)
+
+
+def plan(source: str) -> Plan:
+    """Look a name up, or take an address as it is. Errors: InputError when it is neither."""
+    if known := catalogue().get(source):
+        return Plan(source, known, weights=source in catalogue().weights)
+    if is_local(source) and not Path(source).exists():
+        names = ", ".join((*catalogue().corpora, *catalogue().weights))
+        raise InputError(
+            f"{source}: no file or folder, and no known name; known are {names}; other places by https://, s3://, hf://, dvc://"
+        )
+    refuse_secrets(source)
+    about = {"title": shown(source), "licence": None, "homepage": shown(source)}
+    if is_archive(source.partition("?")[0]) and not Path(source).is_dir():
+        return Plan(shown(source), Known(**about, archives=(Archive(parts=(File(address=source),)),)))
+    if source.startswith(("https://", "http://")):
+        return Plan(shown(source), Known(**about, files=(File(address=source),)))
+    return Plan(shown(source), Known(**about, folders=(source,)))
