@@ -8,9 +8,9 @@ from components.image import component
 @component
 def embed_utterances(
     protocol: Input[Dataset],
-    features: Input[list[Dataset]],
-    hidden: Input[list[Dataset]],
-    members: Input[list[Model]],
+    features: Input[Dataset],
+    hidden: Input[Dataset],
+    members: Input[Model],
     output: Output[Dataset],
     metrics: Output[Metrics],
     audio: str,

@@ -8,7 +8,7 @@ from components.image import component
 @component
 def evaluate(
     protocol: Input[Dataset],
-    scores: Input[list[Dataset]],
+    scores: Input[Dataset],
     detector: Input[Model],
     answers: Input[Artifact],
     model: Input[Model],

@@ -8,7 +8,7 @@ from components.image import component
 @component
 def fit_ensemble(
     protocol: Input[Dataset],
-    embeddings: Input[list[Dataset]],
+    embeddings: Input[Dataset],
     output: Output[Artifact],
     metrics: Output[Metrics],
     tracer: str,

@@ -8,9 +8,9 @@ from components.image import component
 @component
 def package_model(
     protocol: Input[Dataset],
-    scores: Input[list[Dataset]],
+    scores: Input[Dataset],
     detector: Input[Model],
-    members: Input[list[Model]],
+    members: Input[Model],
     answers: Input[Artifact],
     output: Output[Model],
     metrics: Output[Metrics],

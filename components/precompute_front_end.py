@@ -7,7 +7,7 @@ from components.image import component
 
 @component
 def precompute_front_end(
-    features: Input[list[Dataset]],
+    features: Input[Dataset],
     output: Output[Dataset],
     metrics: Output[Metrics],
     front_end: str,

@@ -8,7 +8,7 @@ from components.image import component
 @component
 def score_detector(
     protocol: Input[Dataset],
-    features: Input[list[Dataset]],
+    features: Input[Dataset],
     detector: Input[Model],
     output: Output[Dataset],
     metrics: Output[Metrics],

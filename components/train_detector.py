@@ -8,7 +8,7 @@ from components.image import component
 @component
 def train_detector(
     protocol: Input[Dataset],
-    features: Input[list[Dataset]],
+    features: Input[Dataset],
     output: Output[Model],
     metrics: Output[Metrics],
     seed: int,

@@ -8,8 +8,8 @@ from components.image import component
 @component
 def train_tracer(
     protocol: Input[Dataset],
-    features: Input[list[Dataset]],
-    hidden: Input[list[Dataset]],
+    features: Input[Dataset],
+    hidden: Input[Dataset],
     output: Output[Model],
     metrics: Output[Metrics],
     seed: int,

@@ -10,6 +10,7 @@ from components.embed_utterances import embed_utterances
 from components.evaluate import evaluate
 from components.fit_ensemble import fit_ensemble
 from components.gate import gate
+from components.gather import gather
 from components.package_model import package_model
 from components.precompute_cqt import precompute_cqt
 from components.precompute_front_end import precompute_front_end
@@ -48,6 +49,9 @@ def training(settings: Params, deployment: Deployment) -> BaseComponent:
         def out(task: PipelineTask) -> Any:
             return task.outputs["output"]
 
+        def whole(task: PipelineTask) -> Any:
+            return out(step(gather, parts=Collected(out(task))))
+
         def nodes(component: str) -> dict[str, int]:
             return {"nodes": deployment.of(component).nodes or 1}
 
@@ -58,20 +62,20 @@ def training(settings: Params, deployment: Deployment) -> BaseComponent:
             diagnosis = out(step(doctor, data=data, copies=copies, protocol=protocol))
             with dsl.ParallelFor(shards, parallelism=most) as shard:
                 made = step(precompute_cqt, data=data, copies=copies, protocol=protocol, diagnosis=diagnosis, shard=shard)
-            features = Collected(out(made))
+            features = whole(made)
             detector = out(step(train_detector, protocol=protocol, features=features, **nodes("train_detector")))
             with dsl.ParallelFor(shards, parallelism=most) as shard:
                 made = step(score_detector, protocol=protocol, features=features, detector=detector, shard=shard)
-            scores = Collected(out(made))
+            scores = whole(made)
             with dsl.ParallelFor(front_end, parallelism=most) as shard:
                 made = step(precompute_front_end, features=features, shard=shard)
-            hidden = Collected(out(made))
+            hidden = whole(made)
             with dsl.ParallelFor(members) as member:
                 made = step(train_tracer, protocol=protocol, features=features, hidden=hidden, member=member, **nodes("train_tracer"))
-            trained = Collected(out(made))
+            trained = whole(made)
             with dsl.ParallelFor(shards, parallelism=most) as shard:
                 made = step(embed_utterances, protocol=protocol, features=features, hidden=hidden, members=trained, shard=shard)
-            answers = out(step(fit_ensemble, protocol=protocol, embeddings=Collected(out(made))))
+            answers = out(step(fit_ensemble, protocol=protocol, embeddings=whole(made)))
             packed = step(package_model, protocol=protocol, scores=scores, detector=detector, members=trained, answers=answers)
             model = out(packed)
             degraded = out(step(robustness, data=data, copies=copies, protocol=protocol, model=model))

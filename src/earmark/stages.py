@@ -283,7 +283,7 @@ class Stage:
 
 
 ARTIFACTS = {
-    "corpora": "data",
+    "data": "data",
     "copies": "artifacts/copies",
     "protocol": "artifacts/protocol.parquet",
     "diagnosis": "artifacts/diagnosis",
@@ -303,7 +303,7 @@ ARTIFACTS = {
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage(download, "corpora", runners=("python", "kubeflow")),  # not DVC's: what it fetches is given to `dvc add`
+        Stage(download, "data", runners=("python", "kubeflow")),  # not DVC's: what it fetches is given to `dvc add`
         Stage(synthesize_copies, "copies", data=True),
         Stage(prepare_protocol, "protocol", ("copies",), data=True),
         Stage(doctor, "diagnosis", ("protocol",), data=True, tracked=True),

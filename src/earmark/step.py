@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from earmark import InputError, params, provenance, stages
-from earmark.files import remove, write_json
+import pandas as pd
+
+from earmark import InputError, params, stages
+from earmark.files import file_digest, remove, write_json
 from earmark.registry.pipeline import RUN
 from earmark.store import STEPS, Gone, Pointer, Store, gone, load, open_store, save
 
 log = logging.getLogger(__name__)
 WORK = "EARMARK_WORK"  # folder that outlives a killed step, such as a volume; else a temporary one
-COMMON = ("output", "metrics", "store", "run", "tracking", "nodes")  # arguments of a component that its output does not follow from
-PLACES = stages.ARTIFACTS | {"data": "data"}
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,18 @@ class Step:
 
     @classmethod
     def of(cls, name: str, arguments: dict[str, Any]) -> "Step":
-        """From a component's arguments: JSON for sections, artifacts (or lists of them) whose files are pointers, and options."""
+        """From a component's arguments: JSON for sections, artifacts whose files are pointers, and options."""
         stage = stages.STAGES[name]
-        inputs = {key: _read(value) for key, value in arguments.items() if _is_artifact(value) and key not in COMMON}
+        inputs = {
+            key: Pointer.read(Path(value.path)) for key, value in arguments.items() if hasattr(value, "path") and key in stages.ARTIFACTS
+        }
         options = {stage.option: arguments[stage.option]} if stage.option and arguments.get(stage.option) else {}
         return cls(stage, {section: _parse(section, arguments[section]) for section in stage.sections}, inputs, options)
 
     @property
     def key(self) -> str:
         """SHA-256 of the stage, its settings, inputs and options, and of the code."""
-        found = {"stage": self.stage.name, "sections": self.sections, "options": self.options, "code": provenance.code()}
+        found = {"stage": self.stage.name, "sections": self.sections, "options": self.options, "code": code_digest()}
         found |= {"inputs": {name: pointer.digest for name, pointer in self.inputs.items()}}
         return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
@@ -74,14 +76,60 @@ def run_step(name: str, arguments: dict[str, Any]) -> dict[str, float]:
     return metrics
 
 
-def fetch(output: Any, file: str, target: Path) -> None:
+def unite(parts: list[Any], output: Any) -> None:
+    """One pointer to the files of all parts. Errors: as `Pointer.union`."""
+    whole = Pointer.union(Pointer.read(Path(part.path)) for part in parts)
+    write_json(Path(output.path), whole.content)
+    output.metadata |= {"digest": whole.digest, "store": whole.store}
+
+
+def fetch(output: Any, file: str, target: str) -> None:
     """One file of what a step put into its output artifact."""
     pointer = Pointer.read(Path(output.path))
     (found,) = [one for one in pointer.files if one.path == file]
     with tempfile.TemporaryDirectory() as scratch:
         load(Pointer(pointer.store, (found,)), Path(scratch) / "part", open_store(pointer.store))
-        target.parent.mkdir(parents=True, exist_ok=True)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(Path(scratch) / "part" / file, target)
+
+
+def log_curve(output: Any, curve: Any) -> None:
+    """The first corpus's receiver operating characteristic into a ClassificationMetrics artifact; bona fide is the positive class."""
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch) / "det.csv"
+        fetch(output, place.name, str(place))
+        table = pd.read_csv(place)
+    own = table[table["corpus"] == table["corpus"].iloc[0]].iloc[::-1]
+    curve.log_roc_curve(own["false_alarm"].tolist(), (1 - own["miss"]).tolist(), own["threshold"].tolist())
+
+
+def run_promotion(arguments: dict[str, Any]) -> None:
+    """Promote as the gate's decision, an artifact, says."""
+    from earmark.registry.promote import promote
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
+    tracking = params.parse({"tracking": _parse("tracking", arguments["tracking"])}, "the arguments of promote").tracking
+    with tempfile.TemporaryDirectory() as scratch:
+        decision = Path(scratch) / "decision.json"
+        fetch(arguments["decision"], decision.name, str(decision))
+        try:
+            promote(tracking, decision)
+        except InputError as error:
+            sys.exit(f"error: promote: {error}")
+
+
+def run_report(state: str, error: str, store: str, run: str, tracking: str) -> None:
+    """Say how a pipeline run ended and where its results are."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
+    server = params.parse({"tracking": _parse("tracking", tracking)}, "the arguments of report").tracking
+    log.info("run %s: %s%s", run, state, f": {error}" if error else "")
+    log.info("artifacts: %s; runs and models: %s, experiment %s", store, server.uri if server.enabled else "not tracked", server.experiment)
+
+
+def code_digest() -> str:
+    """SHA-256 of this package's own files: another version of the code may give another output."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return hashlib.sha256("\n".join(file_digest(path) for path in files).encode()).hexdigest()
 
 
 def _recall(step: Step, store: Store) -> tuple[Pointer, dict[str, float]] | None:
@@ -109,18 +157,13 @@ def _make(step: Step, store: Store, arguments: dict[str, Any]) -> tuple[Pointer,
     parsed = params.parse(settings, f"the arguments of {step.stage.name}")
     with _workspace(step) as folder:
         for name, pointer in step.inputs.items():
-            _materialise(pointer, folder / PLACES[name], store)
+            _materialise(pointer, folder / stages.ARTIFACTS[name], store)
         (folder / "params.yaml").write_text(params.dump(parsed))
-        metrics = _execute(step, parsed, int(arguments.get("nodes") or 1))
+        metrics = stages.run(step.stage.name, parsed, Path(), **step.options)
         pointer = save(folder / stages.ARTIFACTS[step.stage.output], store, folder / "packs")
         write_json(folder / "record.json", {"metrics": metrics, "pointer": pointer.content})
         store.put(folder / "record.json", step.record)
     return pointer, metrics
-
-
-def _execute(step: Step, parsed: params.Params, nodes: int) -> dict[str, float]:
-    """Run the stage in the current folder."""
-    return stages.run(step.stage.name, parsed, **step.options)
 
 
 @contextmanager
@@ -147,15 +190,6 @@ def _materialise(pointer: Pointer, place: Path, store: Store) -> None:
         return
     load(pointer, place, store if store.place == pointer.store else open_store(pointer.store))
     mark.write_text(pointer.digest)
-
-
-def _is_artifact(value: Any) -> bool:
-    return hasattr(value, "path") or (isinstance(value, list) and bool(value) and hasattr(value[0], "path"))
-
-
-def _read(value: Any) -> Pointer:
-    """The pointer in an artifact, or what those in a list of them point to together."""
-    return Pointer.union(Pointer.read(Path(one.path)) for one in (value if isinstance(value, list) else [value]))
 
 
 def _parse(section: str, text: Any) -> Any:

@@ -109,7 +109,7 @@ def test_a_corpus_of_spoofs_alone_is_traced_and_nothing_else_is_said_of_it(embed
     assert "tiny: no bona fide trial, so only tracing is reported on" in caplog.text
     assert metrics
     assert all(name.startswith("tiny/tracing/") for name in metrics)
-    assert (embedded / ARTIFACTS["evaluation"] / "det.csv").read_text() == "corpus,false_alarm,miss\n"
+    assert (embedded / ARTIFACTS["evaluation"] / "det.csv").read_text() == "corpus,threshold,false_alarm,miss\n"
 
 
 def test_parts_of_several_runs_are_refused(embedded, tiny):

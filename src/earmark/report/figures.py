@@ -198,11 +198,12 @@ def _say_what_is_hidden(figure: Figure, easy: int, few: int) -> None:
 
 
 def write_plots_data(folder: Path, curves: Mapping[str, DetectionCurve], history: pd.DataFrame | None = None) -> None:
-    """Write det.csv (corpus, false_alarm, miss; at most 500 points a curve) and training.csv for DVC's plots."""
-    parts = [pd.DataFrame(columns=["corpus", "false_alarm", "miss"])]
+    """Write det.csv (corpus, threshold, false_alarm, miss; at most 500 points a curve) and training.csv for DVC's plots."""
+    parts = [pd.DataFrame(columns=["corpus", "threshold", "false_alarm", "miss"])]
     for name, curve in curves.items():
         rows = _thin(curve)
-        parts.append(pd.DataFrame({"corpus": name, "false_alarm": curve.false_alarm[rows], "miss": curve.miss[rows]}))
+        found = {"threshold": curve.thresholds[rows], "false_alarm": curve.false_alarm[rows], "miss": curve.miss[rows]}
+        parts.append(pd.DataFrame({"corpus": name, **found}))
     with complete(folder / "det.csv") as aside:
         pd.concat(parts).to_csv(aside, index=False)
     if history is not None and len(history):
