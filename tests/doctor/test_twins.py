@@ -49,6 +49,13 @@ def test_copy_synthesis_is_no_repetition(voices, tmp_path):
     assert (twins.near, twins.identical) == ([], [])
 
 
+def test_a_copy_made_here_is_no_conflict_with_its_recording_but_a_corpus_own_is(voices, tmp_path):
+    labels = {"a": ("bonafide", None), "b": ("spoof", "mulaw_sampling")}
+    table = lay_out(tmp_path, {"a": voices[0], "b": 0.5 * voices[0]}, labels)
+    assert find_twins(table, DoctorParams()).identical == [[0, 1]]
+    assert find_twins(table.assign(made=[False, True]), DoctorParams()).identical == []
+
+
 def test_copies_with_phases_of_their_own_are_no_repetition_even_under_one_label(voices, tmp_path):
     twins = copies(voices, tmp_path, [name for name in OWN_PHASES if name in list_systems()], named=False)
     assert (twins.near, twins.identical) == ([], [])

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.progress import track
@@ -38,15 +39,17 @@ def conflicting(first: pd.Series, second: pd.Series) -> bool:
 def find_twins(table: pd.DataFrame, settings: DoctorParams) -> Twins:
     """Compare rows of distinct digests that can be decoded: within a label by waveform, between labels where hardly anything differs.
 
-    A vocoder's copy has its recording's spectrum and so its fingerprint, but a waveform of its own: it is no twin.
+    A vocoder's copy has its recording's spectrum and so its fingerprint, but a waveform of its own: it is no twin. Nor is a copy that
+    was made here from a recording, whose label is certain however little the copying changed.
     """
     rows = table[table["error"].isna() & ~table["digest"].duplicated()]
+    made = rows["made"].to_numpy(bool) if "made" in rows else np.zeros(len(rows), bool)
     numbers = table.index.get_indexer(rows.index)
     twins, near, identical = Twins(), DisjointSet(range(len(rows))), DisjointSet(range(len(rows)))
     pairs = find_pairs(prints(rows), settings.min_overlap)
     for pair, likeness in _compare(rows, pairs, near):
         differ = conflicting(rows.iloc[pair.first], rows.iloc[pair.second])
-        if differ and likeness.identical:
+        if differ and likeness.identical and made[pair.first] == made[pair.second]:
             identical.merge(pair.first, pair.second)
         elif not differ and likeness.correlation >= settings.min_correlation:
             near.merge(pair.first, pair.second)
