@@ -11,7 +11,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from earmark.download.errors import ChangedError, RemoteError, TransientError, answered, shown
-from earmark.download.remotes import CHUNK, Digest, Identity
+from earmark.download.remotes import CHUNK, UNKNOWN, Digest, Identity
 
 SECRET = "credentials for a host belong into ~/.netrc"
 LONGEST_WAIT = 600.0  # seconds that a server may ask for
@@ -43,7 +43,7 @@ class HttpFile:
     name: str
     session: requests.Session = field(repr=False)
     timeout: float
-    digest: Digest = Digest()
+    digest: Digest = UNKNOWN
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     secret: str = SECRET
 
@@ -120,12 +120,8 @@ def _asked_wait(answer: requests.Response) -> float | None:
 
 def _reason(error: Exception) -> str:
     """In words: the error's own text holds the address, with whatever is secret in it."""
-    text = type(error).__name__ + str(error)
-    for sign, reason in (
-        ("NameResolution", "its host is not known here"),
-        ("imeout", "no answer in time"),
-        ("timed out", "no answer in time"),
-    ):
+    text, late = type(error).__name__ + str(error), "no answer in time"
+    for sign, reason in (("NameResolution", "its host is not known here"), ("imeout", late), ("timed out", late)):
         if sign in text:
             return reason
     return "connection refused or broken off"

@@ -20,7 +20,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from earmark.download.errors import ChangedError, RemoteError, TransientError, answered
-from earmark.download.remotes import CHUNK, Digest, Identity, Listing, Remote
+from earmark.download.remotes import CHUNK, UNKNOWN, Digest, Identity, Listing, Remote
 
 SECRET = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role, must allow it"
 GONE = ("NoSuchKey", "NoSuchBucket", "404")
@@ -82,7 +82,7 @@ class S3File:
     size: int
     tag: str
     client: Any = field(repr=False)
-    digest: Digest = Digest()
+    digest: Digest = UNKNOWN
 
     @property
     def shown(self) -> str:
