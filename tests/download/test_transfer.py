@@ -98,7 +98,7 @@ def test_without_network_it_is_said_which_file_to_put_where_and_such_a_file_is_t
     web.stop()
     address = f"{web.address}/speech.bin"
     with pytest.raises(
-        InputError, match=rf"Without network.*{re.escape(str(tmp_path))}/corpus\.download.*\n.*speech\.bin  checksum not known"
+        InputError, match=rf"Without network or access.*{re.escape(str(tmp_path))}/corpus\.download.*\n.*speech\.bin  checksum not known"
     ):
         fetch(address, tmp_path / "corpus", params)
     (tmp_path / "corpus.download/speech.bin").write_bytes(content)

@@ -156,7 +156,7 @@ class Gathering:
 
     def _record(self, address: str, items: Items) -> dict[str, Any]:
         digests, revision = self.digests[address], items.revisions.get(address)
-        self.pins.check(address, digests, revision)
+        self.pins.check(address, digests)
         return {"sha256": summary(digests), "revision": revision} | ({"files": digests} if len(digests) <= FEW else {})
 
 

@@ -10,6 +10,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from earmark import InputError
 from earmark.download.errors import ChangedError, RemoteError, TransientError, answered, shown
 from earmark.download.remotes import CHUNK, UNKNOWN, Digest, Identity
 
@@ -28,10 +29,10 @@ def open_session(connections: int) -> requests.Session:
 
 
 def name_of(address: str) -> str:
-    """Last part of an address's path. Errors: RemoteError when it has none."""
+    """Last part of an address's path. Errors: InputError when it has none."""
     name = PurePosixPath(unquote(urlsplit(address).path)).name
     if not name or name == "..":
-        raise RemoteError(f"{shown(address)}: names no file")
+        raise InputError(f"{shown(address)}: names no file")
     return name
 
 
@@ -92,7 +93,7 @@ class HttpFile:
         except (requests.exceptions.ConnectionError, requests.exceptions.Timeout, urllib3.exceptions.HTTPError) as error:
             raise TransientError(_reason(error)) from None
         except (requests.exceptions.RequestException, ValueError) as error:  # no host, too many redirects, …
-            raise RemoteError(f"{self.shown}: not an address that can be asked ({type(error).__name__})") from None
+            raise InputError(f"{self.shown}: not an address that can be asked ({type(error).__name__})") from None
         with answer:
             if answer.status_code != 416:
                 answered(answer.status_code, self.shown, secret=self.secret, wait=_asked_wait(answer))
