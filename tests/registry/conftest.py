@@ -10,18 +10,19 @@ import pytest
 from earmark.params import TrackingParams
 from earmark.registry.server import Store, connected
 from earmark.registry.versions import CHAMPION, at, set_alias
+from object_store import S3
 from registry import servers
 
 
 @pytest.fixture(scope="session")
-def backend() -> Iterator[tuple[servers.Postgres, servers.S3, servers.Mlflow]]:
+def backend() -> Iterator[tuple[servers.Postgres, S3, servers.Mlflow]]:
     """PostgreSQL, S3 and MLflow on both, started once."""
     if lacking := servers.missing():
         pytest.skip(lacking)
     with ExitStack() as stack:  # each is stopped, whatever becomes of the others
         postgres = servers.Postgres()
         stack.callback(postgres.stop)
-        s3 = servers.S3()
+        s3 = S3()
         stack.callback(s3.stop)
         mlflow = servers.Mlflow(postgres.uri, s3.address)
         stack.callback(mlflow.kill)

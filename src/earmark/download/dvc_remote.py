@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from earmark import InputError
 from earmark.download.errors import RemoteError, TransientError, shown
 from earmark.download.remotes import CHUNK, Digest, Identity, Listing, Remote
 
@@ -15,11 +16,11 @@ FORM = "write dvc://REPOSITORY@REVISION/PATH, where REPOSITORY is a folder or an
 
 
 def parse(address: str) -> tuple[str, str, str]:
-    """Repository, revision and path. Errors: RemoteError saying how to write one."""
+    """Repository, revision and path. Errors: InputError saying how to write one."""
     repository, at, rest = address.removeprefix("dvc://").rpartition("@")
     revision, _, path = rest.partition("/")
     if not at or not repository or not revision:
-        raise RemoteError(f"{shown(address)}: {FORM}")
+        raise InputError(f"{shown(address)}: {FORM}")
     return repository, revision, path.strip("/")
 
 
@@ -71,7 +72,7 @@ class DvcFile:
 
 
 def find(address: str) -> Listing:
-    """The tracked file, or all of a tracked folder. Errors: RemoteError when there is neither, or no such repository or revision."""
+    """The tracked file, or all of a tracked folder. Errors: InputError when there is neither, or no such repository or revision."""
     from dvc.api import DVCFileSystem
 
     repository, revision, path = parse(address)
@@ -81,7 +82,7 @@ def find(address: str) -> Listing:
         commit = fs.repo.get_rev() if not hasattr(fs.repo.scm, "resolve_rev") else fs.repo.scm.resolve_rev(revision)
         found: dict[str, Any] = {path: fs.info(path)} if fs.isfile(path) else fs.find(path, detail=True)
     if not found:
-        raise RemoteError(f"{public}: nothing is tracked there: check path and revision")
+        raise InputError(f"{public}: nothing is tracked there: check path and revision")
     one = list(found) == [path]
     remotes: list[Remote] = [
         DvcFile(entry, entry.rpartition("/")[2] if one else entry.removeprefix(f"{path}/"), f"{public}:{entry}", _digest(info), fs)

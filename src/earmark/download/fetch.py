@@ -74,6 +74,7 @@ def _fetch(wanted: Plan, target: Path, staging: Path, params: DownloadParams, pi
     about = {"source": wanted.source, "title": wanted.known.title, "licence": licence, "homepage": wanted.known.homepage}
     record = {**about, "addresses": addresses, "bytes": gathering.bytes}
     write_json(content / RECORD, record)
+    pins.keep(addresses)
     os.replace(content, target)
     shutil.rmtree(staging)
     return record

@@ -12,7 +12,8 @@ from typing import Any
 import requests
 
 from earmark import InputError
-from earmark.download import archive, resolve
+from earmark.download import archive, resolve, tree
+from earmark.download.errors import shown
 from earmark.download.items import Item, Items, collect
 from earmark.download.part import Chain, Follower, PartFile, Placed, unwritable
 from earmark.download.pins import FEW, Pins, summary
@@ -51,10 +52,10 @@ class Gathering:
         self._take_plain(items.plain)
         self._merge(opened)
         self._check_layout()
-        return {address: self._record(address, items) for address in self.digests}
+        return {shown(address): self._record(address, items) for address in self.digests}
 
     def _find(self, address: str, pinned: str | None, digest: Digest) -> Listing:
-        ask = self.transfers.patience(resolve.shown(address))
+        ask = self.transfers.patience(shown(address))
         return ask.persist(lambda: resolve.find(address, self.session, self.params, pinned, digest))
 
     def _identify(self, item: Item) -> None:
@@ -86,13 +87,13 @@ class Gathering:
         try:
             if zipped:
                 self._verify(parts, followers)
-            tree = archive.Tree(folder / into, parts[0][0].title, self._packed(parts), self.params)
+            root = tree.Tree(folder / into, parts[0][0].title, self._packed(parts), self.params)
             if zipped:
-                archive.unpack_zip(parts[0][1].path, tree)
+                archive.unpack_zip(parts[0][1].path, root)
             else:
-                archive.unpack_tar(io.BufferedReader(Chain(followers), CHUNK), tree)
+                archive.unpack_tar(io.BufferedReader(Chain(followers), CHUNK), root)
                 self._verify(parts, followers)
-        except archive.DamagedError:
+        except tree.DamagedError:
             self._verify(parts, followers)  # other bytes than they should be are the better explanation
             _discard(parts)
             raise
@@ -110,9 +111,7 @@ class Gathering:
             if item.digest.trusted and sha256 != item.digest.sha256 and md5 not in item.digest.md5:
                 _discard([(item, file)])
                 found = f"sha256 {sha256}" if item.digest.sha256 else f"md5 {md5}"
-                raise InputError(
-                    f"{item.title}: wrong checksum: {found}, not {item.digest.text}; it is not used: fetch it again, or elsewhere"
-                )
+                raise InputError(f"{item.title}: wrong checksum: {found}, not {item.digest.text}; not used: fetch it again")
             self.digests[item.address][item.name] = sha256
             self.bytes += follower.position
 
@@ -157,7 +156,7 @@ class Gathering:
 
     def _record(self, address: str, items: Items) -> dict[str, Any]:
         digests, revision = self.digests[address], items.revisions.get(address)
-        self.pins.check(address, digests, revision)
+        self.pins.check(address, digests)
         return {"sha256": summary(digests), "revision": revision} | ({"files": digests} if len(digests) <= FEW else {})
 
 

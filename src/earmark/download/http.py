@@ -10,8 +10,9 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from earmark import InputError
 from earmark.download.errors import ChangedError, RemoteError, TransientError, answered, shown
-from earmark.download.remotes import CHUNK, Digest, Identity
+from earmark.download.remotes import CHUNK, UNKNOWN, Digest, Identity
 
 SECRET = "credentials for a host belong into ~/.netrc"
 LONGEST_WAIT = 600.0  # seconds that a server may ask for
@@ -28,10 +29,10 @@ def open_session(connections: int) -> requests.Session:
 
 
 def name_of(address: str) -> str:
-    """Last part of an address's path. Errors: RemoteError when it has none."""
+    """Last part of an address's path. Errors: InputError when it has none."""
     name = PurePosixPath(unquote(urlsplit(address).path)).name
     if not name or name == "..":
-        raise RemoteError(f"{shown(address)}: names no file")
+        raise InputError(f"{shown(address)}: names no file")
     return name
 
 
@@ -43,7 +44,7 @@ class HttpFile:
     name: str
     session: requests.Session = field(repr=False)
     timeout: float
-    digest: Digest = Digest()
+    digest: Digest = UNKNOWN
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     secret: str = SECRET
 
@@ -92,7 +93,7 @@ class HttpFile:
         except (requests.exceptions.ConnectionError, requests.exceptions.Timeout, urllib3.exceptions.HTTPError) as error:
             raise TransientError(_reason(error)) from None
         except (requests.exceptions.RequestException, ValueError) as error:  # no host, too many redirects, …
-            raise RemoteError(f"{self.shown}: not an address that can be asked ({type(error).__name__})") from None
+            raise InputError(f"{self.shown}: not an address that can be asked ({type(error).__name__})") from None
         with answer:
             if answer.status_code != 416:
                 answered(answer.status_code, self.shown, secret=self.secret, wait=_asked_wait(answer))
@@ -120,12 +121,8 @@ def _asked_wait(answer: requests.Response) -> float | None:
 
 def _reason(error: Exception) -> str:
     """In words: the error's own text holds the address, with whatever is secret in it."""
-    text = type(error).__name__ + str(error)
-    for sign, reason in (
-        ("NameResolution", "its host is not known here"),
-        ("imeout", "no answer in time"),
-        ("timed out", "no answer in time"),
-    ):
+    text, late = type(error).__name__ + str(error), "no answer in time"
+    for sign, reason in (("NameResolution", "its host is not known here"), ("imeout", late), ("timed out", late)):
         if sign in text:
             return reason
     return "connection refused or broken off"

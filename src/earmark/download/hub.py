@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import requests
 
+from earmark import InputError
 from earmark.download.errors import RemoteError, TransientError, answered
 from earmark.download.http import HttpFile
 from earmark.download.remotes import Digest, Identity, Listing, Remote
@@ -42,12 +43,12 @@ class HubFile(HttpFile):
 
 
 def parse(address: str) -> HubAddress:
-    """Split an address. Errors: RemoteError saying how to write one."""
+    """Split an address. Errors: InputError saying how to write one."""
     body = address.removeprefix("hf://")
     kind = "dataset" if body.startswith("datasets/") else "model"
     parts = body.removeprefix("datasets/").split("/", 2)
     if len(parts) < 2 or not all(parts[:2]):
-        raise RemoteError(f"{address}: write hf://owner/name@revision or hf://datasets/owner/name@revision, with /path if wanted")
+        raise InputError(f"{address}: write hf://owner/name@revision or hf://datasets/owner/name@revision, with /path if wanted")
     name, _, revision = parts[1].partition("@")
     return HubAddress(kind, f"{parts[0]}/{name}", revision or "main", parts[2].strip("/") if len(parts) > 2 else "")
 
@@ -61,7 +62,7 @@ def find(address: str, session: requests.Session, timeout: float, pinned: str | 
     api, headers = HfApi(endpoint=endpoint), {key: str(value) for key, value in build_hf_headers().items() if key == "authorization"}
     commit, entries = _list(api, at, pinned, address)
     if not entries:
-        raise RemoteError(f"{address}: holds no file {at.path}: check the address")
+        raise InputError(f"{address}: holds no file {at.path}: check the address")
     one = entries[0].path == at.path
     remotes: list[Remote] = []
     for entry in entries:

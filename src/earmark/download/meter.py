@@ -52,9 +52,11 @@ class Meter:
         return f"{self.title}: {decimal(self.done)}{whole}, {decimal(int(rate))}/s{left}"
 
     def __enter__(self) -> "Meter":
+        """Show the bar."""
         if self._bar.console.is_terminal:
             self._bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Take the bar away."""
         self._bar.stop()

@@ -1,6 +1,7 @@
 """A file that arrives in pieces, in any order, and is read from its beginning meanwhile.
 
-Beside it lies a small state: which file it is of (address, size, tag) and which pieces are there. So a killed download goes on where it was.
+Beside it lies a small state: which file it is of (address, size, tag) and which pieces are there.
+So a killed download goes on where it was.
 """
 
 import hashlib
@@ -119,7 +120,7 @@ class PartFile:
                 descriptor, done = self._descriptor, sorted(self.done)
             if descriptor is not None and self.count > 1:
                 os.fdatasync(descriptor)
-                write_json(self._state, {**self._identity(), "done": done})
+                write_json(self._state, {**self._identity(), "piece": self.piece, "done": done})
 
     def close(self) -> None:
         """Save, and let the file go."""
@@ -140,18 +141,19 @@ class PartFile:
         return self.path.with_name(f"{self.path.name}.json")
 
     def _identity(self) -> dict[str, Any]:
-        return {"address": self.remote.shown, "size": self.identity.size, "tag": self.identity.tag, "piece": self.piece}
+        return {"address": self.remote.shown, "size": self.identity.size, "tag": self.identity.tag}
 
     def _resume(self) -> None:
         try:
             state = json.loads(self._state.read_text())
-            done = set(state.pop("done"))
+            done, piece = set(state.pop("done")), state.pop("piece")
         except (OSError, ValueError, KeyError):
             return
         if state != self._identity() or not self.path.exists():
             log.warning("%s changed since its first pieces were fetched: it is fetched anew", self.remote.shown)
             self.discard()
         elif self.identity.tag or self.remote.digest.trusted:
+            self.piece = piece  # as it was then, whatever params say now
             with self._written:
                 self.done = done & set(range(self.count))
                 self._advance()

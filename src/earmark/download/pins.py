@@ -28,20 +28,22 @@ class Pins:
         """The exact revision that this address stood for at first."""
         return self._read().get(shown(address), {}).get("revision")
 
-    def check(self, address: str, digests: dict[str, str], revision: str | None) -> None:
-        """Pin an address's files, or hold them against what was pinned. Errors: InputError naming those that differ."""
-        entries, known = self._read(), shown(address)
-        entry: dict[str, Any] = {"sha256": summary(digests), "revision": revision}
-        if len(digests) <= FEW:
-            entry["files"] = digests
-        pinned = entries.get(known)
-        if pinned is None:
-            write_json(self.path, {**entries, known: entry})
-        elif pinned.get("sha256") != entry["sha256"]:
+    def check(self, address: str, digests: dict[str, str]) -> None:
+        """Hold an address's files against what was pinned. Errors: InputError naming those that differ."""
+        pinned = self._read().get(shown(address))
+        if pinned and pinned.get("sha256") != summary(digests):
             old = pinned.get("files", {})
             differing = [name for name in sorted(digests) if old.get(name) != digests[name]] if old else []
             what = f" ({', '.join(differing[:5])})" if differing else ""
-            raise InputError(f"{known}: not the bytes{what} that {self.path} pins: if they may change, take its entry out and run it again")
+            raise InputError(
+                f"{shown(address)}: not the bytes{what} that {self.path} pins: if they may change, take its entry out and run it again"
+            )
+
+    def keep(self, addresses: dict[str, Any]) -> None:
+        """Pin what was fetched and found good: digests and revision by address without secrets; what is pinned already stays."""
+        before = self._read()
+        if not addresses.keys() <= before.keys():
+            write_json(self.path, addresses | before)
 
     def _read(self) -> dict[str, Any]:
         if not self.path.exists():

@@ -35,9 +35,11 @@ class Plan:
         """What to put where when the source cannot be reached from here."""
         if not self.files or self.known.folders:
             target = staging.with_suffix("")
-            return f"Without network: run `earmark download {self.source}` where there is one, and bring its folder here as {target}"
+            return (
+                f"Without network or access: run `earmark download {self.source}` where there is one, and bring its folder here as {target}"
+            )
         lines = [f"  {name(file.address)}  {file.digest.text}  from {shown(file.address)}" for file in self.files]
-        return "\n".join((f"Without network: bring these files, put them into {staging}, and run it again:", *lines))
+        return "\n".join((f"Without network or access: bring these files, put them into {staging}, and run it again:", *lines))
 
 
 def name(address: str) -> str:

@@ -19,8 +19,9 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
+from earmark import InputError
 from earmark.download.errors import ChangedError, RemoteError, TransientError, answered
-from earmark.download.remotes import CHUNK, Digest, Identity, Listing, Remote
+from earmark.download.remotes import CHUNK, UNKNOWN, Digest, Identity, Listing, Remote
 
 SECRET = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role, must allow it"
 GONE = ("NoSuchKey", "NoSuchBucket", "404")
@@ -31,7 +32,7 @@ BUSY = ("SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "Th
 def client(connections: int, timeout: float) -> Any:
     """A client whose failures are retried by us alone, so that they count and are told once."""
     once = {"total_max_attempts": 1}
-    return boto3.client(
+    return boto3.Session().client(
         "s3",
         config=Config(
             retries=once,  # pyright: ignore[reportArgumentType]
@@ -44,10 +45,10 @@ def client(connections: int, timeout: float) -> Any:
 
 
 def split(address: str) -> tuple[str, str]:
-    """Bucket and key of s3://bucket/key. Errors: RemoteError when there is no bucket."""
+    """Bucket and key of s3://bucket/key. Errors: InputError when there is no bucket."""
     bucket, _, key = address.removeprefix("s3://").partition("/")
     if not bucket:
-        raise RemoteError(f"{address}: write s3://bucket/key, or s3://bucket/prefix for a folder")
+        raise InputError(f"{address}: write s3://bucket/key, or s3://bucket/prefix for a folder")
     return bucket, key
 
 
@@ -82,7 +83,7 @@ class S3File:
     size: int
     tag: str
     client: Any = field(repr=False)
-    digest: Digest = Digest()
+    digest: Digest = UNKNOWN
 
     @property
     def shown(self) -> str:
@@ -104,7 +105,7 @@ class S3File:
 
 
 def find(address: str, connections: int, timeout: float) -> Listing:
-    """The object of this key, or all below it as a folder. Errors: RemoteError when there is neither."""
+    """The object of this key, or all below it as a folder. Errors: InputError when there is neither."""
     bucket, key = split(address)
     found, low = [], client(connections, timeout)
     with told(address):
@@ -114,7 +115,7 @@ def find(address: str, connections: int, timeout: float) -> Listing:
     one = [item for item in found if item["Key"] == key and not key.endswith("/")]
     below = one or [item for item in found if item["Key"].startswith(prefix) and not item["Key"].endswith("/")]
     if not below:
-        raise RemoteError(f"{address}: no object has this key, and none lies below it: check the address")
+        raise InputError(f"{address}: no object has this key, and none lies below it: check the address")
     remotes: list[Remote] = [
         S3File(
             bucket,

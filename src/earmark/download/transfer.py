@@ -73,9 +73,11 @@ class Transfers:
                 self._pool.submit(self._run, part, index)
 
     def __enter__(self) -> "Transfers":
+        """See the class."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop all threads, and save what they have."""
         self.stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
         for part in self.parts:

@@ -1,0 +1,233 @@
+"""Files behind http arrive whole, whatever happens on the way."""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from download.conftest import files
+from earmark import InputError
+from earmark.download.fetch import fetch
+from earmark.download.pins import LOCK
+
+
+def leftovers(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_arrives_in_ranges_with_a_record_a_lock_and_nothing_else(web, params, content, tmp_path):
+    address = web.put("speech.bin", content)
+    record = fetch(address, tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == {"speech.bin": content}
+    assert leftovers(tmp_path) == ["corpus", LOCK]
+    assert web.asked["/speech.bin"] == 1 + 16  # a first byte, and 16 pieces
+    assert record == json.loads((tmp_path / "corpus/download.json").read_text())
+    assert record["addresses"][address]["files"] == {"speech.bin": hashlib.sha256(content).hexdigest()}
+    assert record["bytes"] == len(content)
+
+
+def test_what_is_complete_is_not_fetched_again_and_another_source_does_not_replace_it(web, params, content, tmp_path):
+    address = web.put("speech.bin", content)
+    fetch(address, tmp_path / "corpus", params)
+    before = web.asked.total()
+    fetch(address, tmp_path / "corpus", params)
+    assert web.asked.total() == before
+    with pytest.raises(InputError, match=r"corpus holds http.*speech\.bin, not http.*other\.bin"):
+        fetch(web.put("other.bin", content), tmp_path / "corpus", params)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/a.wav").write_bytes(b"mine")
+    with pytest.raises(InputError, match="mine holds something that was not downloaded"):
+        fetch(address, tmp_path / "mine", params)
+    assert files(tmp_path / "mine") == {"a.wav": b"mine"}
+
+
+@pytest.mark.parametrize("size", [0, 1, 131_072, 131_073])
+def test_files_of_awkward_sizes_arrive(web, params, size, tmp_path):
+    fetch(web.put("a.bin", bytes(size)), tmp_path / "a", params)
+    assert files(tmp_path / "a") == {"a.bin": bytes(size)}
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [[500, 500], [429, 503], [("reset", 50_000)] * 5, [("short", 70_000)] * 5, [("stall", 20_000)]],
+    ids=lambda faults: str(faults[0]),
+)
+def test_a_failure_that_passes_is_tried_again(web, params, content, faults, tmp_path):
+    web.faults["/speech.bin"] = list(faults)
+    fetch(web.put("speech.bin", content), tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == {"speech.bin": content}
+    assert not web.faults["/speech.bin"]
+
+
+@pytest.mark.parametrize("faults", [[], [("reset", 900_000)], [("short", 900_000), 500]])
+def test_a_server_without_ranges_serves_from_the_beginning(web, params, content, faults, tmp_path):
+    web.ranges, web.faults["/speech.bin"] = False, list(faults)
+    fetch(web.put("speech.bin", content), tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == {"speech.bin": content}
+
+
+@pytest.mark.parametrize(
+    ("status", "says"), [(401, "access refused"), (403, r"access refused.*netrc"), (404, "not there"), (418, "answers 418")]
+)
+def test_a_failure_that_will_not_pass_is_an_error_at_once(web, params, content, status, says, tmp_path):
+    address = web.put("speech.bin", content)
+    web.faults["/speech.bin"] = [status]
+    with pytest.raises(InputError, match=says):
+        fetch(address, tmp_path / "corpus", params)
+    assert web.asked.total() == 1
+    assert not (tmp_path / "corpus").exists()
+
+
+@pytest.mark.parametrize("fault", [500, ("short", 0)])
+def test_patience_ends(web, params, content, fault, tmp_path):
+    web.faults["/speech.bin"] = [fault] * 100
+    with pytest.raises(InputError, match=r"speech\.bin: .*\(4 times\): check network"):
+        fetch(web.put("speech.bin", content), tmp_path / "corpus", params)
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_without_network_it_is_said_which_file_to_put_where_and_such_a_file_is_taken(web, params, content, tmp_path):
+    web.stop()
+    address = f"{web.address}/speech.bin"
+    with pytest.raises(
+        InputError, match=rf"Without network or access.*{re.escape(str(tmp_path))}/corpus\.download.*\n.*speech\.bin  checksum not known"
+    ):
+        fetch(address, tmp_path / "corpus", params)
+    (tmp_path / "corpus.download/speech.bin").write_bytes(content)
+    fetch(address, tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == {"speech.bin": content}
+
+
+def test_a_host_that_does_not_exist_is_said(params, tmp_path):
+    with pytest.raises(InputError, match="its host is not known here"):
+        fetch("http://nowhere.invalid/a.bin", tmp_path / "corpus", params)
+
+
+def test_secrets_of_an_address_are_neither_shown_nor_kept(web, params, content, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG, "earmark")
+    web.faults["/speech.bin"] = [500]
+    address = web.put("speech.bin", content)
+    fetch(f"{address}?token=hunter2", tmp_path / "corpus", params)
+    with pytest.raises(InputError, match=r"put it into ~/\.netrc") as refused:
+        fetch(address.replace("//", "//me:hunter2@"), tmp_path / "other", params)
+    with pytest.raises(InputError, match="not there") as missing:
+        fetch(f"{web.address}/none?token=hunter2", tmp_path / "none", params)
+    kept = "".join(path.read_text() for path in tmp_path.rglob("*.json"))
+    assert "speech.bin" in kept
+    assert "hunter2" not in kept + caplog.text + str(refused.value) + str(missing.value)
+
+
+def test_credentials_come_from_netrc(web, params, content, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    fetch(web.put("speech.bin", content), tmp_path / "corpus", params)
+    assert all("Authorization" in headers for _, headers in web.seen)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from earmark.download.fetch import fetch
+from earmark.params import DownloadParams
+fetch(sys.argv[1], Path(sys.argv[2]), DownloadParams(connections=2, piece_mb=0.125, timeout_seconds=5))
+"""
+
+
+def kill_in_the_middle(web, address, target, enough) -> None:
+    """SIGKILL a download when its saved state covers something."""
+    web.seconds_a_step = 0.02
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, address, str(target)])
+    until = time.monotonic() + 60
+    while not enough() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not target.exists()
+    time.sleep(0.1)
+    web.seconds_a_step = 0.0
+
+
+def test_a_killed_download_goes_on_where_it_was_and_ends_with_the_same_bytes(web, params, content, tmp_path):
+    address, state = web.put("speech.bin", content * 2), tmp_path / "corpus.download/parts/speech.bin.part.json"
+    kill_in_the_middle(web, address, tmp_path / "corpus", lambda: state.exists() and len(json.loads(state.read_text())["done"]) > 5)
+    web.sent = 0
+    fetch(address, tmp_path / "corpus", params)
+    assert web.sent < 0.9 * 2 * len(content)
+    fetch(address, tmp_path / "undisturbed", params)
+    assert files(tmp_path / "corpus") == files(tmp_path / "undisturbed") == {"speech.bin": content * 2}
+    assert (tmp_path / "corpus/download.json").read_bytes() == (tmp_path / "undisturbed/download.json").read_bytes()
+
+
+@pytest.mark.parametrize("tags", [True, False])
+def test_a_file_that_changed_since_the_run_that_was_killed_is_fetched_anew(web, params, content, tmp_path, caplog, tags):
+    web.tags = tags
+    address, state = web.put("speech.bin", content), tmp_path / "corpus.download/parts/speech.bin.part.json"
+    kill_in_the_middle(web, address, tmp_path / "corpus", state.exists)
+    web.put("speech.bin", content[::-1])
+    fetch(address, tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == {"speech.bin": content[::-1]}
+    assert ("changed since its first pieces were fetched" in caplog.text) == tags
+
+
+def test_a_file_that_changes_while_it_is_fetched_is_fetched_anew(web, params, content, tmp_path, caplog):
+    def change(path, asked):
+        if asked.startswith("bytes=524288-"):
+            web.put("speech.bin", content[::-1])
+
+    web.before = change
+    fetch(web.put("speech.bin", content), tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == {"speech.bin": content[::-1]}
+    assert "changed while it was fetched" in caplog.text
+
+
+def test_a_file_that_changes_all_the_time_is_given_up(web, params, content, tmp_path):
+    web.before = lambda path, asked: web.put("speech.bin", os.urandom(300_000))
+    with pytest.raises(InputError, match="changed 3 times while it was fetched"):
+        fetch(web.put("speech.bin", content), tmp_path / "corpus", params)
+
+
+def test_bytes_that_differ_from_those_of_the_first_time_are_refused_until_the_pin_is_taken_out(web, params, content, tmp_path):
+    address = web.put("speech.bin", content)
+    fetch(address, tmp_path / "corpus", params)
+    web.put("speech.bin", content[::-1])
+    with pytest.raises(InputError, match=r"not the bytes \(speech\.bin\) that .*sources\.lock\.json pins"):
+        fetch(address, tmp_path / "again", params)
+    assert not (tmp_path / "again").exists()
+    (tmp_path / LOCK).unlink()
+    fetch(address, tmp_path / "again", params)
+    assert files(tmp_path / "again") == {"speech.bin": content[::-1]}
+
+
+def test_a_full_disk_is_named_and_the_download_goes_on_later(web, params, content, tmp_path):
+    address, before = web.put("speech.bin", content), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))  # files stop growing, as on a full disk
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*speech\.bin\.part: File too large; free space, then run it again"):
+            fetch(address, tmp_path / "corpus", params)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    web.sent = 0
+    fetch(address, tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == {"speech.bin": content}
+    assert web.sent < len(content)
+
+
+def test_two_processes_do_not_fetch_into_one_folder(web, params, content, tmp_path):
+    address, state = web.put("speech.bin", content), tmp_path / "corpus.download/.lock"
+    web.seconds_a_step = 0.02
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, address, str(tmp_path / "corpus")])
+    while not state.exists() or not web.asked:
+        time.sleep(0.05)
+    with pytest.raises(InputError, match="another process downloads into it"):
+        fetch(address, tmp_path / "corpus", params)
+    process.kill()
+    process.wait()
