@@ -302,9 +302,7 @@ def _load_object(files: list[File], aside: Path, store: Store) -> None:
         whole.unlink(missing_ok=True)
     for file, place in places:
         if file_digest(place) != file.sha256:
-            raise InputError(
-                f"{store.place}/{OBJECTS}/{file.object} is damaged: {file.path or 'its file'} is not what was stored; remove it"
-            )
+            raise InputError(f"{store.place}/{OBJECTS}/{file.object} is damaged: remove it, and the step that made it runs again")
 
 
 def _by_object(files: Iterable[File]) -> Iterator[tuple[str, Iterator[File]]]:

@@ -1,0 +1,155 @@
+"""A stage as a step: what it stores is what the stage writes, taken again while it is whole, made again when it is not."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Metrics
+
+from earmark import stages, step
+from earmark.params import Params
+from earmark.store import Pointer, gone, load, open_store, save
+
+
+class Cluster:
+    """A store, and artifacts of earlier steps made from a finished workspace."""
+
+    def __init__(self, folder: Path, done: Path, settings: Params):
+        self.folder, self.done, self.settings, self.calls = folder, done, settings, 0
+        self.store = open_store(str(folder / "store"))
+
+    def artifact(self, name: str) -> Dataset:
+        found = Dataset(name=name, uri=str(self.folder / f"{name}.json"))
+        place = self.folder / "given" / name
+        if not place.exists():  # a copy: the data's own folder may be anywhere
+            source = self.done / stages.ARTIFACTS[name]
+            place.parent.mkdir(exist_ok=True)
+            shutil.copytree(source, place) if source.is_dir() else shutil.copy(source, place)
+        Path(found.path).write_text(json.dumps(save(place, self.store, self.folder / "packs").content))
+        return found
+
+    def arguments(self, name: str, **changes) -> dict:
+        stage, self.calls = stages.STAGES[name], self.calls + 1
+        sections = json.loads(self.settings.model_dump_json())
+        given = {
+            section: value if section == "seed" else json.dumps(value) for section, value in sections.items() if section in stage.sections
+        }
+        made = {"output": Artifact(name="output", uri=str(self.folder / f"output-{self.calls}/output")), "metrics": Metrics()}
+        tracking = {"tracking": json.dumps({"enabled": False})}
+        inputs = {key: self.artifact(key) for key in stage.inputs}
+        return given | tracking | inputs | made | {"store": self.store.place, "run": ""} | changes
+
+
+@pytest.fixture
+def cluster(tmp_path, done, tiny, monkeypatch) -> Cluster:
+    monkeypatch.setenv(step.WORK, str(tmp_path / "work"))
+    return Cluster(tmp_path, done, tiny)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_a_step_stores_what_the_stage_writes_and_leaves_its_folder_empty(cluster, done, tmp_path):
+    arguments = cluster.arguments("fit_ensemble")
+    metrics = step.run_step("fit_ensemble", arguments)
+    assert arguments["metrics"].metadata == metrics
+    pointer = Pointer.read(Path(arguments["output"].path))
+    assert arguments["output"].metadata["digest"] == pointer.digest
+    load(pointer, tmp_path / "back", cluster.store)
+    assert contents(tmp_path / "back") == contents(done / stages.ARTIFACTS["answers"])
+    assert list((tmp_path / "work/earmark-steps").iterdir()) == []
+
+
+def test_a_step_that_is_stored_is_taken_and_one_of_other_settings_is_not(cluster, caplog, change):
+    arguments = [cluster.arguments("fit_ensemble") for _ in range(2)]
+    first, second = (step.run_step("fit_ensemble", one) for one in arguments)
+    assert first == second
+    assert arguments[0]["output"].metadata == arguments[1]["output"].metadata
+    before = arguments[0]["output"].metadata["step"]
+    other = cluster.arguments("fit_ensemble", ensemble=change(ensemble={"coverage": 0.8}).ensemble.model_dump_json())
+    step.run_step("fit_ensemble", other)
+    assert other["output"].metadata["step"] != before
+
+
+def test_a_stored_step_whose_objects_are_gone_runs_again(cluster):
+    first = cluster.arguments("fit_ensemble")
+    step.run_step("fit_ensemble", first)
+    pointer = Pointer.read(Path(first["output"].path))
+    lost = next(iter(pointer.objects))
+    (cluster.folder / "store/objects" / lost).unlink()
+    assert gone(pointer, cluster.store) == [lost]
+    again = cluster.arguments("fit_ensemble")
+    step.run_step("fit_ensemble", again)
+    assert Pointer.read(Path(again["output"].path)) == pointer
+    assert gone(pointer, cluster.store) == []
+
+
+def test_a_share_of_a_stage_is_a_step_of_its_own_and_the_shares_together_are_the_whole(cluster, done, tmp_path):
+    parts = []
+    for shard in ("1/2", "2/2"):
+        arguments = cluster.arguments("score_detector", shard=shard)
+        step.run_step("score_detector", arguments)
+        parts.append(arguments["output"])
+    whole = Artifact(name="whole", uri=str(tmp_path / "whole.json"))
+    step.unite(parts, whole)
+    load(Pointer.read(Path(whole.path)), tmp_path / "back", cluster.store)
+    assert contents(tmp_path / "back") == contents(done / stages.ARTIFACTS["scores"])
+
+
+def test_an_evaluation_shows_its_page_and_its_curve(cluster, done, tmp_path):
+    arguments = cluster.arguments("evaluate")
+    step.run_step("evaluate", arguments)
+    page = HTML(name="report", uri=str(tmp_path / "artifacts/report.html"))
+    step.fetch(arguments["output"], "report.html", page.path)
+    assert "<html" in Path(page.path).read_text()
+    curve = ClassificationMetrics(name="curve")
+    step.log_curve(arguments["output"], curve)
+    points = curve.metadata["confidenceMetrics"]
+    assert len(points) > 3
+    assert [point["falsePositiveRate"] for point in points] == sorted(point["falsePositiveRate"] for point in points)
+
+
+def test_what_the_user_can_mend_is_one_line_and_leaves_no_output(cluster):
+    arguments = cluster.arguments("fit_ensemble", ensemble="{")
+    with pytest.raises(SystemExit, match="error: fit_ensemble: argument ensemble is no JSON"):
+        step.run_step("fit_ensemble", arguments)
+    arguments = cluster.arguments("fit_ensemble", ensemble='{"coverag": 1}')
+    with pytest.raises(SystemExit, match=r"error: fit_ensemble: .*ensemble\.coverag"):
+        step.run_step("fit_ensemble", arguments)
+    assert not Path(arguments["output"].path).exists()
+
+
+PROGRAM = """
+import json, sys
+from kfp.dsl import Artifact, Metrics
+from earmark.step import run_step
+given = json.loads(sys.argv[1])
+made = {name: Artifact(name=name, uri=uri) for name, uri in given.pop("artifacts").items()}
+run_step("train_detector", given | made | {"metrics": Metrics()})
+"""
+
+
+def test_a_training_step_that_was_killed_goes_on_in_its_folder_to_the_same_bytes(cluster, done, tmp_path):
+    arguments = cluster.arguments("train_detector")
+    artifacts = {name: value.uri for name, value in arguments.items() if isinstance(value, Artifact) and name != "metrics"}
+    given = {name: value for name, value in arguments.items() if isinstance(value, str | int)} | {"artifacts": artifacts}
+    command = [sys.executable, "-c", PROGRAM, json.dumps(given)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while not (states := list((tmp_path / "work").rglob("state.safetensors"))) and time.monotonic() < until and first.poll() is None:
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    assert states
+    assert not Path(arguments["output"].path).exists()
+    second = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=True)
+    assert "resume" in second.stderr or "goes on" in second.stderr
+    load(Pointer.read(Path(arguments["output"].path)), tmp_path / "back", cluster.store)
+    assert contents(tmp_path / "back") == contents(done / stages.ARTIFACTS["detector"])
