@@ -6,7 +6,7 @@ from components.image import component
 
 
 @component
-def download(output: Output[Dataset], metrics: Output[Metrics], download: str, tracking: str, store: str, run: str):
+def download(output: Output[Dataset], metrics: Output[Metrics], download: str, store: str, run: str):
     """Fetch the corpora from where params say, verified and unpacked."""
     arguments = locals()
     from earmark.step import run_step

@@ -12,9 +12,10 @@ from kfp.compiler import Compiler
 from earmark import InputError, params
 from earmark.files import complete
 from pipelines.deployment import read_deployment
+from pipelines.scoring import scoring
 from pipelines.training import training
 
-PIPELINES = {"training": training}
+PIPELINES = {"training": training, "scoring": scoring}
 STEPS = {path.stem for path in Path(components.__path__[0]).glob("*.py")} - {"__init__", "image"}
 
 

@@ -19,31 +19,33 @@ class _Part(BaseModel):
 class Gpu(_Part):
     """Accelerators of a step."""
 
-    type: str = Field("nvidia.com/gpu", description="resource name that the cluster's device plugin advertises")
-    count: int = Field(1, ge=1)
+    type: str = Field(default="nvidia.com/gpu", description="resource name that the cluster's device plugin advertises")
+    count: int = Field(default=1, ge=1)
 
 
 class Toleration(_Part):
     """A taint that a step's pods put up with."""
 
     key: str
-    operator: str = Field("Exists", pattern="^(Exists|Equal)$")
+    operator: str = Field(default="Exists", pattern="^(Exists|Equal)$")
     value: str | None = None
-    effect: str | None = Field(None, pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$")
+    effect: str | None = Field(default=None, pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$")
 
 
 class Resources(_Part):
     """What a step asks for; a field left out is that of `defaults`."""
 
-    cpu: str | None = Field(None, description="cores, as Kubernetes writes them", pattern=r"^\d+(\.\d+|m)?$")
-    memory: str | None = Field(None, description="limit and request", pattern=r"^\d+(\.\d+)?(Mi|Gi|M|G)$")
+    cpu: str | None = Field(default=None, description="cores, as Kubernetes writes them", pattern=r"^\d+(\.\d+|m)?$")
+    memory: str | None = Field(default=None, description="limit and request", pattern=r"^\d+(\.\d+)?(Mi|Gi|M|G)$")
     gpu: Gpu | None = None
-    shm: str | None = Field(None, description="size of /dev/shm, a volume in memory; loader processes need it", pattern=r"^\d+(Mi|Gi)$")
+    shm: str | None = Field(
+        default=None, description="size of /dev/shm, a volume in memory; loader processes need it", pattern=r"^\d+(Mi|Gi)$"
+    )
     node_selector: dict[str, str] | None = None
     tolerations: tuple[Toleration, ...] | None = None
-    timeout_minutes: int | None = Field(None, ge=1)
-    retries: int | None = Field(None, ge=0)
-    nodes: int | None = Field(None, ge=1, description="above 1: a TrainJob of so many nodes; train_detector and train_tracer alone")
+    timeout_minutes: int | None = Field(default=None, ge=1)
+    retries: int | None = Field(default=None, ge=0)
+    nodes: int | None = Field(default=None, ge=1, description="above 1: a TrainJob of so many nodes; train_detector and train_tracer alone")
 
 
 class Volume(_Part):
@@ -57,16 +59,16 @@ class Deployment(_Part):
     """A cluster, as pipelines see it."""
 
     image: str = Field(description="the project's image, by tag or digest")
-    pull_policy: str = Field("IfNotPresent", pattern="^(IfNotPresent|Always|Never)$")
+    pull_policy: str = Field(default="IfNotPresent", pattern="^(IfNotPresent|Always|Never)$")
     pull_secrets: tuple[str, ...] = ()
     store: str = Field(description="s3://bucket/prefix, or a folder on the volume; artifacts of all runs lie there")
-    shards: int = Field(4, ge=1, description="workers of precompute, scoring and embedding")
-    parallelism: int = Field(2, ge=1, description="of those at a time")
-    environment: dict[str, str] = Field({}, description="of every step: AWS_ENDPOINT_URL, proxies; nothing secret")
-    secrets: dict[str, dict[str, str]] = Field({}, description="name of a Secret → its key → environment variable")
-    volume: Volume | None = Field(None, description="outlives killed steps, so that they go on where they were")
+    shards: int = Field(default=4, ge=1, description="workers of precompute, scoring and embedding")
+    parallelism: int = Field(default=2, ge=1, description="of those at a time")
+    environment: dict[str, str] = Field(default={}, description="of every step: AWS_ENDPOINT_URL, proxies; nothing secret")
+    secrets: dict[str, dict[str, str]] = Field(default={}, description="name of a Secret → its key → environment variable")
+    volume: Volume | None = Field(default=None, description="outlives killed steps, so that they go on where they were")
     defaults: Resources = Resources()
-    steps: dict[str, Resources] = Field({}, description="by component")
+    steps: dict[str, Resources] = Field(default={}, description="by component")
 
     def of(self, step: str) -> Resources:
         """Resources of a step, defaults filled in."""

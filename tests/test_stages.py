@@ -18,7 +18,8 @@ def earmark(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
 
 
 def test_the_stages_run_one_after_the_other_to_figures_and_metrics(done):
-    assert all((done / place).exists() for place in stages.ARTIFACTS.values())
+    made = [stages.ARTIFACTS[stage.output] for stage in stages.STAGES.values() if "dvc" in stage.runners]
+    assert all((done / place).exists() for place in made)
     folder = done / stages.ARTIFACTS["evaluation"]
     metrics = json.loads((folder / "metrics.json").read_text())
     assert 0 <= metrics["tiny/eer"] <= 1
@@ -71,6 +72,7 @@ def test_an_evaluation_has_the_same_numbers_twice(done, tiny):
         "evaluate": {"seed", "trials", "evaluation"},
         "register": {"tracking"},
         "gate": {"seed", "gate"},
+        "check_recordings": {"compute"},
     }.items(),
 )
 def test_a_stage_gets_the_sections_it_uses(name, sections):
@@ -95,7 +97,7 @@ def test_stages_read_what_earlier_stages_write():
         written.add(stage.output)
     assert written == set(stages.ARTIFACTS)
     shared = {name: stage.option for name, stage in stages.STAGES.items() if stage.option}
-    sharded = dict.fromkeys(("precompute_cqt", "score_detector", "precompute_front_end", "embed_utterances"), "shard")
+    sharded = dict.fromkeys(("precompute_cqt", "score_detector", "precompute_front_end", "embed_utterances", "check_recordings"), "shard")
     assert shared == sharded | {"train_tracer": "member"}
 
 
@@ -104,7 +106,7 @@ def test_an_input_that_is_not_there_is_said_with_the_stage_that_makes_it(done, t
     (tmp_path / "artifacts").mkdir()
     for other in stages.STAGES[name].inputs:
         if other != key:
-            (tmp_path / stages.ARTIFACTS[other]).symlink_to(done / stages.ARTIFACTS[other])
+            (tmp_path / stages.ARTIFACTS[other]).symlink_to(done / stages.ARTIFACTS[other] if other != "data" else tmp_path)
     maker = next(stage.name for stage in stages.STAGES.values() if stage.output == key)
     with pytest.raises(InputError, match=f"{stages.ARTIFACTS[key]} does not exist: run `earmark {maker}` first"):
         stages.run(name, tiny, tmp_path)

@@ -251,6 +251,13 @@ def gate(seed: int, gate: GateParams, *, model: Path, evaluation: Path, robustne
     return decide(seed, gate, model, evaluation, registration, robustness, output)
 
 
+def check_recordings(compute: ComputeParams, *, data: Path, model: Path, output: Path, shard: str = "1/1") -> Flat:
+    """Judge every recording below data/: a line of JSON each."""
+    from earmark.verdict.batch import check_recordings
+
+    return check_recordings(data, model, compute, output, shard)
+
+
 @dataclass(frozen=True)
 class Stage:
     """A stage's function, its output, and what it reads of other stages' outputs.
@@ -263,7 +270,7 @@ class Stage:
     inputs: tuple[str, ...] = ()
     data: bool = False
     tracked: bool = False
-    runners: tuple[str, ...] = ("python", "dvc")
+    runners: tuple[str, ...] = ("python", "dvc", "kubeflow")
 
     @property
     def name(self) -> str:
@@ -299,6 +306,7 @@ ARTIFACTS = {
     "evaluation": "artifacts/evaluation",
     "registration": "artifacts/registration",
     "decision": "artifacts/decision",
+    "verdicts": "artifacts/verdicts",
 }
 STAGES = {
     stage.name: stage
@@ -319,6 +327,7 @@ STAGES = {
         Stage(evaluate, "evaluation", ("protocol", "scores", "detector", "answers", "model", "robustness"), tracked=True),
         Stage(register, "registration", ("model", "evaluation", "robustness")),
         Stage(gate, "decision", ("model", "evaluation", "robustness", "registration")),
+        Stage(check_recordings, "verdicts", ("data", "model"), runners=("python", "kubeflow")),
     )
 }
 

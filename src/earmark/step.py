@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from earmark import InputError, params, stages
-from earmark.files import file_digest, remove, write_json
+from earmark.files import complete, file_digest, remove, write_json
 from earmark.registry.pipeline import RUN
 from earmark.store import STEPS, Gone, Pointer, Store, gone, load, open_store, save
 
@@ -124,6 +124,34 @@ def run_report(state: str, error: str, store: str, run: str, tracking: str) -> N
     server = params.parse({"tracking": _parse("tracking", tracking)}, "the arguments of report").tracking
     log.info("run %s: %s%s", run, state, f": {error}" if error else "")
     log.info("artifacts: %s; runs and models: %s, experiment %s", store, server.uri if server.enabled else "not tracked", server.experiment)
+
+
+def run_fetch(model: str, tracking: str, store: str, output: Any) -> None:
+    """Put a model of the registry into the store and a pointer to it into an artifact."""
+    from earmark.registry.fetch import fetch as fetch_model
+
+    settings = params.parse({"tracking": _parse("tracking", tracking)}, "the arguments of fetch_model").tracking
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            folder = fetch_model(settings, model, Path(scratch) / "models")
+            pointer = save(folder, open_store(store), Path(scratch) / "packs")
+        except InputError as error:
+            sys.exit(f"error: fetch_model: {error}")
+    write_json(Path(output.path), pointer.content)
+    output.metadata |= {"digest": pointer.digest, "store": store, "model": model}
+
+
+def join_verdicts(parts: list[Any], place: str) -> dict[str, float]:
+    """Write the lines of all workers to one file; count the answers."""
+    from earmark.verdict.batch import count, read_verdicts
+
+    whole = Pointer.union(Pointer.read(Path(part.path)) for part in parts)
+    with tempfile.TemporaryDirectory() as scratch:
+        load(whole, Path(scratch) / "verdicts", open_store(whole.store))
+        found = read_verdicts(Path(scratch) / "verdicts")
+    with complete(Path(place)) as aside:
+        aside.write_text("".join(f"{one.model_dump_json()}\n" for one in found))
+    return count(found)
 
 
 def code_digest() -> str:

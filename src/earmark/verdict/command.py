@@ -24,7 +24,7 @@ from earmark.tracing import ensemble as tracing
 from earmark.tracing.enrolment import Enrolled
 from earmark.verdict.answer import Failure, Verdict
 from earmark.verdict.evidence import explain
-from earmark.verdict.judge import Judge, describe_model
+from earmark.verdict.judge import Judge, Show, describe_model
 
 STDIN = "-"
 SPOOF, INCONCLUSIVE, UNREADABLE = 10, 11, 3  # exit codes; 2 is a wrong call, 0 all judged
@@ -72,7 +72,7 @@ def _check_all(judge: Judge, files: list[tuple[Path, str]], inputs: list[str], o
     with _bar() as bar:
         for number, (path, name) in enumerate(files):
             task = bar.add_task(name, total=None, count=f"{number + 1}/{len(files)}")
-            found.append(_check_one(judge, path, name, options, lambda done, of, task=task: bar.update(task, completed=done, total=of)))
+            found.append(check_one(judge, path, name, options, lambda done, of, task=task: bar.update(task, completed=done, total=of)))
             bar.remove_task(task)
             if options.json:
                 print(found[-1].model_dump_json(), flush=True)
@@ -86,7 +86,8 @@ def schema() -> str:
     return json.dumps(TypeAdapter(Found).json_schema(), indent=2)
 
 
-def _check_one(judge: Judge, path: Path, name: str, options: Options, show) -> Found:
+def check_one(judge: Judge, path: Path, name: str, options: Options, show: Show = lambda done, of: None) -> Found:
+    """The verdict on a file, with its page where one is asked for; a Failure where it cannot be judged."""
     try:
         with open_recording(path, judge.system.params.audio, judge.system.transform) as (recording, origin):
             heard = judge.system.hear(recording, show)
