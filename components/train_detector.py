@@ -23,7 +23,7 @@ def train_detector(
     tracking: str,
     store: str,
     run: str,
-    nodes: int = 1,
+    job: str = "",
 ):
     """Train WaveSpec on train, choose its epoch on dev."""
     arguments = locals()

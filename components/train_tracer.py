@@ -22,7 +22,7 @@ def train_tracer(
     store: str,
     run: str,
     member: str = "",
-    nodes: int = 1,
+    job: str = "",
 ):
     """Train every member of the ensemble that names sources, or one of them: Real Emphasis, then Fake Dispersion."""
     arguments = locals()

@@ -9,6 +9,7 @@ from kfp.dsl import PipelineTask
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from earmark import InputError
+from earmark.distributed import Job
 from earmark.step import WORK
 
 
@@ -74,6 +75,19 @@ class Deployment(_Part):
         """Resources of a step, defaults filled in."""
         own = self.steps.get(step, Resources()).model_dump(exclude_none=True)
         return Resources.model_validate(self.defaults.model_dump(exclude_none=True) | own)
+
+    def job(self, step: str) -> str:
+        """JSON of the TrainJob that a step of several nodes starts; nothing for one that runs in place."""
+        own = self.of(step)
+        if self.volume is None or (own.nodes or 1) == 1:
+            return ""
+        resources = {name: value for name, value in (("cpu", own.cpu), ("memory", own.memory)) if value}
+        given = {"nodes": own.nodes, "image": self.image, "claim": self.volume.claim, "mount": self.volume.mount, "shm": own.shm}
+        given |= {"resources": resources | ({own.gpu.type: str(own.gpu.count)} if own.gpu else {})}
+        given |= {"node_selector": own.node_selector or {}, "environment": self.environment | {WORK: self.volume.mount}}
+        given |= {"tolerations": [one.model_dump(exclude_none=True) for one in own.tolerations or ()]}
+        given |= {"pull_secrets": self.pull_secrets, "secrets": self.secrets}
+        return Job.model_validate(given).model_dump_json()
 
 
 def read_deployment(path: Path, steps: set[str]) -> Deployment:

@@ -52,8 +52,8 @@ def training(settings: Params, deployment: Deployment) -> BaseComponent:
         def whole(task: PipelineTask) -> Any:
             return out(step(gather, parts=Collected(out(task))))
 
-        def nodes(component: str) -> dict[str, int]:
-            return {"nodes": deployment.of(component).nodes or 1}
+        def job(component: str) -> dict[str, str]:
+            return {"job": deployment.job(component)}
 
         with dsl.ExitHandler(step(report)):
             data = out(step(download))
@@ -63,7 +63,7 @@ def training(settings: Params, deployment: Deployment) -> BaseComponent:
             with dsl.ParallelFor(shards, parallelism=most) as shard:
                 made = step(precompute_cqt, data=data, copies=copies, protocol=protocol, diagnosis=diagnosis, shard=shard)
             features = whole(made)
-            detector = out(step(train_detector, protocol=protocol, features=features, **nodes("train_detector")))
+            detector = out(step(train_detector, protocol=protocol, features=features, **job("train_detector")))
             with dsl.ParallelFor(shards, parallelism=most) as shard:
                 made = step(score_detector, protocol=protocol, features=features, detector=detector, shard=shard)
             scores = whole(made)
@@ -71,7 +71,7 @@ def training(settings: Params, deployment: Deployment) -> BaseComponent:
                 made = step(precompute_front_end, features=features, shard=shard)
             hidden = whole(made)
             with dsl.ParallelFor(members) as member:
-                made = step(train_tracer, protocol=protocol, features=features, hidden=hidden, member=member, **nodes("train_tracer"))
+                made = step(train_tracer, protocol=protocol, features=features, hidden=hidden, member=member, **job("train_tracer"))
             trained = whole(made)
             with dsl.ParallelFor(shards, parallelism=most) as shard:
                 made = step(embed_utterances, protocol=protocol, features=features, hidden=hidden, members=trained, shard=shard)

@@ -187,11 +187,21 @@ def _make(step: Step, store: Store, arguments: dict[str, Any]) -> tuple[Pointer,
         for name, pointer in step.inputs.items():
             _materialise(pointer, folder / stages.ARTIFACTS[name], store)
         (folder / "params.yaml").write_text(params.dump(parsed))
-        metrics = stages.run(step.stage.name, parsed, Path(), **step.options)
+        metrics = _on_nodes(step, arguments["job"]) if arguments.get("job") else stages.run(step.stage.name, parsed, Path(), **step.options)
         pointer = save(folder / stages.ARTIFACTS[step.stage.output], store, folder / "packs")
         write_json(folder / "record.json", {"metrics": metrics, "pointer": pointer.content})
         store.put(folder / "record.json", step.record)
     return pointer, metrics
+
+
+def _on_nodes(step: Step, job: str) -> dict[str, float]:
+    """Run the stage on several nodes, which mount the volume that this folder is on."""
+    from earmark.distributed import Job, connect, pod_patches, train_on_nodes
+
+    nodes = Job.model_validate_json(job)
+    if not Path.cwd().is_relative_to(nodes.mount):
+        raise InputError(f"{Path.cwd()} is not on the volume {nodes.claim}: set {WORK}={nodes.mount}, as compiled pipelines do")
+    return train_on_nodes(connect(), nodes, step.stage.name, Path.cwd(), step.options, patches=pod_patches(nodes))
 
 
 @contextmanager

@@ -17,11 +17,12 @@ from pipelines.compile import PIPELINES, STEPS
 from pipelines.deployment import read_deployment
 
 from earmark import InputError, stages
+from earmark.distributed import Job
 from earmark.params import Params
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = {name: stage for name, stage in stages.STAGES.items() if "kubeflow" in stage.runners}
-BESIDE = {"store", "run", "nodes"}  # what every step is told, and the output does not follow from
+BESIDE = {"store", "run", "job"}  # what every step is told, and the output does not follow from
 
 
 def compile_to(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -156,6 +157,19 @@ def test_the_deployment_gives_resources_secrets_volume_and_image(deploy, tmp_pat
     text = (tmp_path / "training.yaml").read_text()
     assert text.count("cacheKey") == 0
     assert "enableCache: true" not in text
+
+
+def test_a_step_of_several_nodes_starts_a_job_and_asks_for_no_gpu_itself(deploy, tmp_path):
+    steps = {"train_detector": {"nodes": 2, "gpu": {"count": 4}, "memory": "8Gi", "tolerations": [{"key": "gpu"}]}}
+    assert compile_to(tmp_path, "--deployment", str(deploy(steps=steps, volume={"claim": "work"}))).returncode == 0
+    spec, _ = yaml.safe_load_all((tmp_path / "training.yaml").read_text())
+    assert "accelerator" not in spec["deploymentSpec"]["executors"]["exec-train-detector"]["container"]["resources"]
+    tasks = [dag["dag"]["tasks"] for dag in spec["components"].values() if "dag" in dag]
+    (task,) = [found["train-detector"] for found in tasks if "train-detector" in found]
+    job = task["inputs"]["parameters"]["job"]["runtimeValue"]["constant"]
+    found = Job.model_validate_json(job)
+    assert (found.nodes, found.claim, found.mount, found.resources) == (2, "work", "/earmark", {"memory": "8Gi", "nvidia.com/gpu": "4"})
+    assert found.tolerations == ({"key": "gpu", "operator": "Exists"},)
 
 
 @pytest.mark.parametrize(
