@@ -21,6 +21,7 @@ torch.set_num_threads(1)
 
 RATE = 16_000
 CLIP = 16_000
+PREPARING = ("download", "synthesize_copies", "prepare_protocol", "doctor", "precompute_cqt")
 TRIALS_A_SPLIT = {"train": (7, 7), "dev": (3, 3), "eval": (4, 4)}  # bona fide, spoof
 TINY = {
     "audio": {"clip_samples": CLIP},
@@ -113,7 +114,7 @@ def change(tiny: Params) -> Callable[..., Params]:
 def prepared(tiny: Params, tmp_path_factory) -> Path:
     """Workspace with copies, protocol, diagnosis and features."""
     workspace = tmp_path_factory.mktemp("workspace")
-    for name in ("synthesize_copies", "prepare_protocol", "doctor", "precompute_cqt"):
+    for name in PREPARING:
         stages.run(name, tiny, workspace)
     return workspace
 
@@ -135,8 +136,9 @@ def done(prepared: Path, tiny: Params, tmp_path_factory) -> Path:
     """Workspace in which all stages have run."""
     workspace = tmp_path_factory.mktemp("done")
     shutil.copytree(prepared, workspace, dirs_exist_ok=True)
-    for name in list(stages.STAGES)[4:]:
-        stages.run(name, tiny, workspace)
+    for name in stages.STAGES:
+        if name not in PREPARING:
+            stages.run(name, tiny, workspace)
     return workspace
 
 
