@@ -5,6 +5,7 @@ import scoring
 from rich.console import Console
 from timing import show
 
+import download
 import features
 import metrics
 import tracing
@@ -12,7 +13,7 @@ import tracing
 
 def main() -> None:
     console, rows = Console(), []
-    for module in (metrics, features, scoring, tracing, gpu):
+    for module in (metrics, features, scoring, tracing, download, gpu):
         with console.status(module.__name__):
             rows += module.rows()
     with console.status("memory"):

@@ -14,6 +14,7 @@ from earmark import params as settings
 from earmark.stages import ARTIFACTS, STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
+DVC = [name for name, stage in STAGES.items() if "dvc" in stage.runners]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # loaded by the command line for every stage; they hold no stage's logic
 WIRING = {"src/earmark/__init__.py", "src/earmark/__main__.py"}
@@ -24,14 +25,13 @@ def outputs(stage: dict) -> list[str]:
 
 
 def test_dvc_runs_the_stages_of_stages_py_in_order():
-    dvc = [name for name, stage in STAGES.items() if "dvc" in stage.runners]
-    assert list(PIPELINE) == dvc
-    for name in dvc:
+    assert list(PIPELINE) == DVC
+    for name in DVC:
         assert PIPELINE[name]["cmd"] == f"earmark {name}"
         assert outputs(PIPELINE[name]) == [ARTIFACTS[STAGES[name].output]]
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", DVC)
 def test_a_stage_follows_just_the_sections_and_inputs_it_uses(name):
     stage, entry = STAGES[name], PIPELINE[name]
     assert set(entry["params"]) == set(stage.sections)
@@ -73,13 +73,13 @@ def imported(done, tiny, tmp_path_factory) -> dict[str, set[str]]:
     workspace = tmp_path_factory.mktemp("imports") / "workspace"
     shutil.copytree(done, workspace)
     (workspace / "params.yaml").write_text(settings.dump(tiny))
-    done = subprocess.run([sys.executable, "-c", IMPORTS, *STAGES], cwd=workspace, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", IMPORTS, *DVC], cwd=workspace, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = {name: json.loads((workspace / f"{name}.json").read_text()) for name in STAGES}
+    found = {name: json.loads((workspace / f"{name}.json").read_text()) for name in DVC}
     return {name: {str(Path(path).resolve().relative_to(ROOT)) for path in paths} for name, paths in found.items()}
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", DVC)
 def test_code_dependencies_cover_what_the_stage_really_imports(imported, name):
     followed = [dependency for dependency in PIPELINE[name]["deps"] if dependency.startswith("src/")]
     code = {path for path in imported[name] - WIRING if not path.endswith("__init__.py")}

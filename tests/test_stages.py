@@ -57,6 +57,7 @@ def test_an_evaluation_has_the_same_numbers_twice(done, tiny):
 @pytest.mark.parametrize(
     ("name", "sections"),
     {
+        "download": {"download"},
         "synthesize_copies": {"corpora", "trials", "copysynthesis"},
         "prepare_protocol": {"corpora", "trials"},
         "doctor": {"doctor", "trials"},

@@ -69,7 +69,7 @@ def download(
         stages.run("download", params.load(params_file))
         return
     settings = (params.load(params_file) if params_file.exists() else params.Params()).download
-    command.download(sources or [], weights or [], to, settings, Path(stages.ARTIFACTS["corpora"]))
+    command.download(sources or [], weights or [], to, settings, Path(stages.ARTIFACTS["data"]))
 
 
 @app.command(rich_help_panel="Stages")

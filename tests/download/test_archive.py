@@ -167,13 +167,14 @@ def test_bombs_of_padding_headers_sizes_and_counts_are_stopped(tmp_path, params)
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("keep", [0, 300, 512, 1536, 350_000, -10_000, -1])
-@pytest.mark.parametrize(("name", "content"), [("a.tar", tar(GOOD, "w")), ("a.tar.gz", tar(GOOD)), ("a.zip", zipped(GOOD))])
-def test_an_archive_that_breaks_off_is_refused(tmp_path, params, name, content, keep):
-    if name == "a.tar" and keep == -1:
-        pytest.skip("a tar ends in padding")
+WHOLE = {"a.tar": tar(GOOD, "w"), "a.tar.gz": tar(GOOD), "a.zip": zipped(GOOD)}
+BROKEN = [(name, keep) for name in WHOLE for keep in (0, 300, 512, 1536, 350_000, -10_000, -1)]
+
+
+@pytest.mark.parametrize(("name", "keep"), [case for case in BROKEN if case != ("a.tar", -1)])  # a tar ends in padding
+def test_an_archive_that_breaks_off_is_refused(tmp_path, params, name, keep):
     with pytest.raises(InputError, match="damaged or breaks off"):
-        unpack(tmp_path, name, content[:keep], params)
+        unpack(tmp_path, name, WHOLE[name][:keep], params)
     assert not (tmp_path / "out").exists()
 
 
