@@ -12,7 +12,8 @@ COPY pyproject.toml README.md LICENSE /source/
 COPY src /source/src
 RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt --mount=type=secret,id=uv,target=/etc/uv/uv.toml \
     /tools/bin/uv venv --python python3 /opt/earmark \
-    && /tools/bin/uv pip install --no-cache --no-deps --compile-bytecode /source
+    && /tools/bin/uv pip install --no-cache --no-deps --compile-bytecode /source \
+    && rm /opt/earmark/.lock
 
 FROM ${BASE}
 # The caches of libraries go where the image is written to when its root is read-only.
@@ -40,7 +41,8 @@ RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt --mount=type=secret,id=uv,target=/etc/uv/uv.toml \
     export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt UV_LINK_MODE=copy VIRTUAL_ENV=/opt/earmark \
     && /tools/bin/uv venv --python python3 /opt/earmark \
-    && /tools/bin/uv pip sync --require-hashes --compile-bytecode /usr/local/share/earmark/requirements.lock
+    && /tools/bin/uv pip sync --require-hashes --compile-bytecode /usr/local/share/earmark/requirements.lock \
+    && rm /opt/earmark/.lock
 COPY --from=tools /opt/earmark /opt/earmark
 USER 1000:1000
 WORKDIR /scratch

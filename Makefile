@@ -52,7 +52,7 @@ image: ## build the image: make image [IMAGE=name:tag] [ENGINE=podman] [IMAGE_OP
 	@[ -n "$(ENGINE)" ] || { echo "no docker engine, podman or buildah is here: install one of them" >&2; exit 1; }
 	$(ENGINE) build $(IMAGE_OPTIONS) --tag $(IMAGE) \
 	  --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
-	  --build-arg COMMIT=$$(git describe --always --abbrev=40 --exclude='*' --dirty) .
+	  --build-arg COMMIT=$${EARMARK_COMMIT:-$$(git describe --always --abbrev=40 --exclude='*' --dirty)} .
 
 # what is pinned stays as it is; add LOCK=--upgrade to move on
 LOCK ?=
