@@ -39,10 +39,10 @@ COPY requirements-image.lock /usr/local/share/earmark/requirements.lock
 ARG UV_CACHE_DIR=/root/.cache/uv
 RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache/uv \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt --mount=type=secret,id=uv,target=/etc/uv/uv.toml \
-    export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt UV_LINK_MODE=copy VIRTUAL_ENV=/opt/earmark \
+    export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt UV_LINK_MODE=copy VIRTUAL_ENV=/opt/earmark TMPDIR=$(mktemp -d -p /tmp) \
     && /tools/bin/uv venv --python python3 /opt/earmark \
     && /tools/bin/uv pip sync --require-hashes --compile-bytecode /usr/local/share/earmark/requirements.lock \
-    && rm /opt/earmark/.lock
+    && rm -r /opt/earmark/.lock "$TMPDIR"
 COPY --from=tools /opt/earmark /opt/earmark
 USER 1000:1000
 WORKDIR /scratch

@@ -54,7 +54,7 @@ def test_the_images_lock_has_what_the_package_needs_and_no_tool_of_ours():
     held = {requirement.split("==")[0] for requirement in pins("requirements-image.lock")}
 
     def names(requirements: list[str]) -> set[str]:
-        return {re.split(r"[^A-Za-z0-9_-]", requirement)[0].lower() for requirement in requirements}
+        return {re.split(r"[^A-Za-z0-9_-]", requirement)[0].lower().replace("_", "-") for requirement in requirements}
 
     assert names(project["dependencies"]) <= held
     assert not held & {"pytest", "pyright", "ruff", "moto", "playwright", "espeakng-loader", "pyworld"}
