@@ -4,10 +4,10 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench realset
+.PHONY: help setup demo test test-containers check image lock bench realset
 
 help: ## list the tasks
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: .venv/installed ## create .venv from the hashed lock
 
@@ -33,13 +33,33 @@ demo: data/protocol.tsv ## the whole pipeline on the embedded corpus, through DV
 	@echo "pages: artifacts/evaluation/report.html (evaluation), artifacts/check/ (evidence), artifacts/diagnosis/report.html (corpus)"
 	@echo "runs and models: mlflow ui --backend-store-uri sqlite:///mlflow.db, then http://localhost:5000"
 
-test: setup ## run all tests, in two processes
-	pytest -n 2 --dist loadgroup
+test: setup ## run all tests but those in containers, in two processes
+	pytest -n 2 --dist loadgroup -m "not containers"
+
+test-containers: setup ## build the image and run tests in real containers (root, Debian 12)
+	pytest -m containers --log-cli-level=INFO
 
 check: setup ## lint, format and types
 	ruff check .
 	ruff format --check .
 	pyright
+
+# of docker, podman and buildah the first that works; a docker without its engine does not
+ENGINE ?= $(shell if docker info >/dev/null 2>&1; then echo docker; else command -v podman || command -v buildah; fi)
+IMAGE ?= earmark:dev
+IMAGE_OPTIONS ?=
+image: ## build the image: make image [IMAGE=name:tag] [ENGINE=podman] [IMAGE_OPTIONS=--build-arg=BASE=...]
+	@[ -n "$(ENGINE)" ] || { echo "no docker engine, podman or buildah is here: install one of them" >&2; exit 1; }
+	$(ENGINE) build $(IMAGE_OPTIONS) --tag $(IMAGE) \
+	  --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) \
+	  --build-arg COMMIT=$${EARMARK_COMMIT:-$$(git describe --always --abbrev=40 --exclude='*' --dirty)} .
+
+# what is pinned stays as it is; add LOCK=--upgrade to move on
+LOCK ?=
+COMPILE = uv pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header $(LOCK) pyproject.toml
+lock: ## pin dependencies: all in requirements.lock, those of the package alone in requirements-image.lock
+	$(COMPILE) --extra dev --extra demo -o requirements.lock
+	$(COMPILE) --constraint requirements.lock -o requirements-image.lock
 
 bench: setup ## ratios against named peers, one table
 	python bench/run.py

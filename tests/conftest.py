@@ -1,7 +1,8 @@
 """A tiny corpus that sounds a little like speech, tiny params, and a workspace whose stages have run once for all tests."""
 
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,30 @@ TINY = {
     "compute": {"device": "cpu", "threads": 1},
     "tracking": {"enabled": False},  # importing MLflow takes seconds; tests of the registry switch it on
 }
+
+
+def fail_when_all_is_required(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Where EARMARK_REQUIRE_ALL is 1, a skip that says what it needs (a server, a browser, a container tool) is a failure."""
+    if os.environ.get("EARMARK_REQUIRE_ALL") == "1" and report.skipped and isinstance(report.longrepr, tuple):
+        file, line, reason = report.longrepr
+        if reason.startswith("Skipped: needs "):
+            report.outcome, report.longrepr = "failed", f"{file}:{line}: {reason.removeprefix('Skipped: ')}, and EARMARK_REQUIRE_ALL is 1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Of a test."""
+    report = yield
+    fail_when_all_is_required(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Of a module."""
+    report = yield
+    fail_when_all_is_required(report)
+    return report
 
 
 def speak(seconds: float, spoof: bool, seed: int) -> np.ndarray:

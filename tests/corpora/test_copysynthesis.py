@@ -38,7 +38,7 @@ def lay_out(root: Path, splits=("train", "train", "dev", "eval")) -> pd.DataFram
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_system_copies_at_the_same_length_and_level(system):
     if system in NEED_WORLD and not WORLD:
-        pytest.skip("pyworld is not installed: pip install 'earmark[demo]'")
+        pytest.skip("needs pyworld: pip install 'earmark[demo]'")
     wave = speech()
     copy = render(system, wave, seed=7)
     assert copy.shape == wave.shape
@@ -53,7 +53,7 @@ def test_every_system_copies_at_the_same_length_and_level(system):
 @pytest.mark.parametrize("length", [800, 1601, 5003])
 def test_every_system_bears_short_noise_and_near_silence(system, length):
     if system in NEED_WORLD and not WORLD:
-        pytest.skip("pyworld is not installed: pip install 'earmark[demo]'")
+        pytest.skip("needs pyworld: pip install 'earmark[demo]'")
     noise = 1e-4 * np.random.default_rng(0).standard_normal(length).astype(np.float32)
     noise[: length // 2] = 0
     copy = render(system, noise, seed=1)

@@ -11,7 +11,7 @@ from earmark.corpora.copysynthesis import synthesize
 from earmark.corpora.prepare import prepare
 from earmark.params import CorpusParams
 
-pytest.importorskip("espeakng_loader", reason="espeak-ng is not installed: pip install 'earmark[demo]'")
+pytest.importorskip("espeakng_loader", reason="needs espeak-ng: pip install 'earmark[demo]'")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from registry import servers
 def backend() -> Iterator[tuple[servers.Postgres, S3, servers.Mlflow]]:
     """PostgreSQL, S3 and MLflow on both, started once."""
     if lacking := servers.missing():
-        pytest.skip(lacking)
+        pytest.skip(f"needs {lacking}")
     with ExitStack() as stack:  # each is stopped, whatever becomes of the others
         postgres = servers.Postgres()
         stack.callback(postgres.stop)

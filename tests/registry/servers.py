@@ -16,14 +16,14 @@ from object_store import BUCKET, S3_ENVIRONMENT, free_port, http_answers, wait_f
 
 
 def missing() -> str | None:
-    """What a test with servers lacks here; None when all is there."""
+    """What a test with servers needs and is not here; None when all is there."""
     if binaries() is None:
-        return "PostgreSQL's initdb is not installed"
+        return "PostgreSQL's initdb"
     try:
         import flask  # noqa: F401
         import moto.server  # noqa: F401
     except ImportError:
-        return "moto[server] is not installed"
+        return "moto[server]"
     return None
 
 

@@ -26,7 +26,7 @@ class Opened:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
     if not CHROMIUM:
-        pytest.skip("no Chromium is installed: pages are not opened")
+        pytest.skip("needs Chromium to open pages")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
