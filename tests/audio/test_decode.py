@@ -116,7 +116,17 @@ BAD = {
     "text.flac": (lambda path: path.write_text("neither is this\n"), "zero samples|no decoder reads it"),
     "truncated.m4a": (lambda path: cut(encode(path, "aac", tone(44_100, 3), 44_100), 0.5), "truncated|no decoder reads it"),
     "picture.mp4": (lambda path: show(path), "no audio stream"),
+    "fairplay.m4a": (lambda path: protect(path, b"drms"), r"encrypted \(DRM\)"),
+    "cenc.mp4": (lambda path: protect(path, b"enca"), r"encrypted \(DRM\)"),
 }
+
+
+def protect(path: Path, entry: bytes) -> None:
+    """Write a file whose header says that its sound is encrypted."""
+    encode(path, "aac", tone(44_100, 1), 44_100)
+    content = path.read_bytes()
+    place = content.index(b"mp4a", content.index(b"stsd"))
+    path.write_bytes(content[:place] + entry + content[place + 4 :])
 
 
 def show(path: Path) -> None:
@@ -138,7 +148,7 @@ def test_bad_input_is_refused_with_the_name_of_the_file(tmp_path, name):
     assert str(caught.value).startswith(f"{tmp_path / name}: ")
 
 
-@pytest.mark.parametrize("name", ["missing.wav", "empty.wav", "text.wav", "picture.mp4"])
+@pytest.mark.parametrize("name", ["missing.wav", "empty.wav", "text.wav", "picture.mp4", "fairplay.m4a"])
 def test_a_probe_names_what_no_decoder_opens(tmp_path, name):
     BAD[name][0](tmp_path / name)
     with pytest.raises(InputError, match=name):

@@ -17,6 +17,7 @@ from earmark import InputError
 SAMPLE_RATE = 16_000  # Hz; the rate that wav2vec 2.0 was trained at and that every kernel here assumes
 MIN_SAMPLES = SAMPLE_RATE // 20  # 50 ms: less holds no phone and no level worth normalising
 FULL_SCALE, RUN = 0.999, 3  # one sample at full scale is chance, three in a row are a cut-off peak
+PROTECTED = ("drms", "drmi", "enca")  # MP4's tags of encrypted sound, which FFmpeg decodes to noise
 BLOCK_FRAMES = 1 << 20  # frames decoded at a time, so that many channels never lie in memory together
 
 
@@ -158,11 +159,19 @@ def _open_ffmpeg(path: Path, refusal: Exception) -> tuple[float, Form]:
     try:
         with av.open(str(path)) as container:
             if container.streams.audio:
-                stream = container.streams.audio[0]
+                stream = _unprotected(path, container.streams.audio[0])
                 return (container.duration or 0) / av.time_base, Form(stream.rate, container.format.name, stream.codec_context.name)
     except (FFmpegError, ValueError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: no decoder reads it (libsndfile: {refusal}; FFmpeg: {error})") from error
     raise InputError(f"{path}: holds no audio stream")
+
+
+def _unprotected(path: Path, stream: av.AudioStream) -> av.AudioStream:
+    if stream.codec_context.codec_tag in PROTECTED:
+        raise InputError(f"{path}: its sound is encrypted (DRM): record or export it without protection first")
+    return stream
 
 
 def _ffmpeg_blocks(path: Path, refusal: Exception) -> Iterator[tuple[np.ndarray, int]]:
@@ -170,7 +179,7 @@ def _ffmpeg_blocks(path: Path, refusal: Exception) -> Iterator[tuple[np.ndarray,
         with av.open(str(path)) as container:
             if not container.streams.audio:
                 raise InputError(f"{path}: holds no audio stream")
-            stream, found = container.streams.audio[0], 0
+            stream, found = _unprotected(path, container.streams.audio[0]), 0
             for frame in container.decode(stream):
                 block = _mono(frame)
                 found += len(block)
