@@ -231,3 +231,12 @@ def test_two_processes_do_not_fetch_into_one_folder(web, params, content, tmp_pa
         fetch(address, tmp_path / "corpus", params)
     process.kill()
     process.wait()
+
+
+def test_after_a_crash_of_the_machine_only_what_was_brought_to_the_disk_counts(web, params, content, tmp_path, monkeypatch):
+    address, state = web.put("speech.bin", content), tmp_path / "corpus.download/parts/speech.bin.part.json"
+    kill_in_the_middle(web, address, tmp_path / "corpus", state.exists)
+    state.with_suffix("").write_bytes(bytes(len(content)))  # the name was kept, the bytes were not
+    monkeypatch.setattr("earmark.download.part._boot", lambda: "another")
+    fetch(address, tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == {"speech.bin": content}
