@@ -18,7 +18,7 @@ from earmark.download import s3
 from earmark.download.fetch import fetch
 from earmark.params import DownloadParams
 
-MEGABYTES, TURNS = 64, 7
+MEGABYTES, TURNS = 128, 6
 
 
 def rows() -> list[dict[str, Any]]:

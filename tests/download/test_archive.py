@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import resource
 import stat
 import tarfile
 import zipfile
@@ -185,6 +186,27 @@ def test_a_flipped_bit_is_found(tmp_path, params, name, content):
     with pytest.raises(InputError, match="damaged or breaks off"):
         unpack(tmp_path, name, bytes(damaged), params)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_is_full_is_named_and_leaves_no_folder(tmp_path, params):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    (tmp_path / "a.zip").write_bytes(zipped(GOOD))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))  # files stop growing, as on a full disk
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*a\.flac: File too large; free space, then run it again"):
+            fetch(str(tmp_path / "a.zip"), tmp_path / "out", params)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "out").exists()
+    fetch(str(tmp_path / "a.zip"), tmp_path / "out", params)
+    assert files(tmp_path / "out") == GOOD
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path, params):
+    (tmp_path / "a.zip").write_bytes(zipped(GOOD))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write .*file/out\.download: Not a directory"):
+        fetch(str(tmp_path / "a.zip"), tmp_path / "file/out", params)
 
 
 def test_garbage_between_the_entries_of_a_tar_is_found(tmp_path, params):

@@ -14,6 +14,7 @@ import time
 import pytest
 
 from download.conftest import files
+from download.test_archive import tar
 from earmark import InputError
 from earmark.download.fetch import fetch
 from earmark.download.pins import LOCK
@@ -156,14 +157,17 @@ def kill_in_the_middle(web, address, target, enough) -> None:
     web.seconds_a_step = 0.0
 
 
-def test_a_killed_download_goes_on_where_it_was_and_ends_with_the_same_bytes(web, params, content, tmp_path):
-    address, state = web.put("speech.bin", content * 2), tmp_path / "corpus.download/parts/speech.bin.part.json"
+@pytest.mark.parametrize("name", ["speech.bin", "speech.tar.gz"])
+def test_a_killed_download_goes_on_where_it_was_and_ends_with_the_same_bytes(web, params, content, tmp_path, name):
+    entries = {f"flac/{number}.flac": content[number * 100_000 :][:200_000] for number in range(20)}
+    served = tar(entries) if name.endswith("gz") else content * 2
+    address, state = web.put(name, served), tmp_path / f"corpus.download/parts/{name}.part.json"
     kill_in_the_middle(web, address, tmp_path / "corpus", lambda: state.exists() and len(json.loads(state.read_text())["done"]) > 5)
     web.sent = 0
     fetch(address, tmp_path / "corpus", params)
-    assert web.sent < 0.9 * 2 * len(content)
+    assert web.sent < 0.9 * len(served)
     fetch(address, tmp_path / "undisturbed", params)
-    assert files(tmp_path / "corpus") == files(tmp_path / "undisturbed") == {"speech.bin": content * 2}
+    assert files(tmp_path / "corpus") == files(tmp_path / "undisturbed") == (entries if name.endswith("gz") else {name: served})
     assert (tmp_path / "corpus/download.json").read_bytes() == (tmp_path / "undisturbed/download.json").read_bytes()
 
 
@@ -231,3 +235,12 @@ def test_two_processes_do_not_fetch_into_one_folder(web, params, content, tmp_pa
         fetch(address, tmp_path / "corpus", params)
     process.kill()
     process.wait()
+
+
+def test_after_a_crash_of_the_machine_only_what_was_brought_to_the_disk_counts(web, params, content, tmp_path, monkeypatch):
+    address, state = web.put("speech.bin", content), tmp_path / "corpus.download/parts/speech.bin.part.json"
+    kill_in_the_middle(web, address, tmp_path / "corpus", state.exists)
+    state.with_suffix("").write_bytes(bytes(len(content)))  # the name was kept, the bytes were not
+    monkeypatch.setattr("earmark.download.part._boot", lambda: "another")
+    fetch(address, tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == {"speech.bin": content}

@@ -15,6 +15,7 @@ from earmark.download.errors import ChangedError, RemoteError
 from earmark.download.gather import Gathering
 from earmark.download.http import open_session
 from earmark.download.meter import Meter
+from earmark.download.part import unwritable
 from earmark.download.pins import Pins
 from earmark.download.plan import Plan, plan
 from earmark.download.transfer import Transfers
@@ -28,7 +29,7 @@ CHANGES = 3  # times that a source may change while it is fetched
 
 def fetch_all(params: DownloadParams, output: Path) -> dict[str, float]:
     """Every source of params into its folder below `output`; what is there already is not fetched again. Errors: InputError."""
-    output.mkdir(parents=True, exist_ok=True)
+    _make(output)
     figures = {f"{name}/bytes": fetch(source, output / name, params)["bytes"] for name, source in params.sources.items()}
     return {"sources": len(params.sources), **figures}
 
@@ -92,10 +93,17 @@ def _gather(wanted: Plan, staging: Path, params: DownloadParams, pins: Pins) -> 
     raise InputError(f"{wanted.known.title}: changed {CHANGES} times while it was fetched: try again when its publisher is done")
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
 @contextmanager
 def _held(staging: Path) -> Iterator[None]:
     """Keep other processes out of a staging folder."""
-    staging.mkdir(parents=True, exist_ok=True)
+    _make(staging)
     with (staging / ".lock").open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -20,6 +20,8 @@ from earmark.files import write_json
 
 log = logging.getLogger(__name__)
 SAVE_SECONDS = 1.0  # a killed download loses no more than what arrived since
+SYNC_SECONDS = 30.0  # and a machine that loses power no more than this; more often would cost half of the speed
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 MIB = 1 << 20
 
 
@@ -41,6 +43,7 @@ class PartFile:
         self.failure: BaseException | None = None
         self._ready, self._written = 0, threading.Condition()
         self._saved, self._descriptor, self._saving = time.monotonic(), None, threading.Lock()
+        self._synced, self._safe = time.monotonic(), []
         self._resume()
 
     @property
@@ -114,13 +117,17 @@ class PartFile:
             return stream.readinto(buffer[:available]) or 0
 
     def save(self) -> None:
-        """Write the state; bytes go to the disk first, so that it never promises what is not there."""
+        """Write the state: pieces that are here, and those that even a crash of the machine leaves, as they were brought to the disk."""
         with self._saving:
             with self._written:
                 descriptor, done = self._descriptor, sorted(self.done)
-            if descriptor is not None and self.count > 1:
+            if descriptor is None or self.count == 1:
+                return
+            if time.monotonic() - self._synced > SYNC_SECONDS:
                 os.fdatasync(descriptor)
-                write_json(self._state, {**self._identity(), "piece": self.piece, "done": done})
+                self._synced, self._safe = time.monotonic(), done
+            pieces = {"piece": self.piece, "done": done, "boot": _boot(), "safe": self._safe}
+            write_json(self._state, {**self._identity(), **pieces})
 
     def close(self) -> None:
         """Save, and let the file go."""
@@ -146,7 +153,7 @@ class PartFile:
     def _resume(self) -> None:
         try:
             state = json.loads(self._state.read_text())
-            done, piece = set(state.pop("done")), state.pop("piece")
+            done, safe, boot, piece = (state.pop(key) for key in ("done", "safe", "boot", "piece"))
         except (OSError, ValueError, KeyError):
             return
         if state != self._identity() or not self.path.exists():
@@ -155,7 +162,8 @@ class PartFile:
         elif self.identity.tag or self.remote.digest.trusted:
             self.piece = piece  # as it was then, whatever params say now
             with self._written:
-                self.done = done & set(range(self.count))
+                self._safe = safe
+                self.done = set(done if boot == _boot() else safe) & set(range(self.count))
                 self._advance()
         else:
             self.discard()
@@ -167,6 +175,11 @@ class PartFile:
             self._ready = self.bounds(index)[1] or 0
             index += 1
         self._written.notify_all()
+
+
+def _boot() -> str:
+    """What tells this start of the machine from others: what was written since is there, even after a kill."""
+    return BOOT.read_text().strip() if BOOT.exists() else ""
 
 
 class Placed:

@@ -56,7 +56,10 @@ class Tree:
 
     def folder(self, path: Path) -> None:
         """Make a folder, and those above it."""
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(path, error) from error
 
     def file(self, path: Path, content: IO[bytes], size: int) -> None:
         """Write a file; a later entry of the same name replaces an earlier one.
@@ -88,9 +91,12 @@ class Tree:
         """A second name for a file that was written before."""
         if target is None or not target.is_file():
             raise self.refuse(f"its link {path.name!r} is to no file of it")
-        self.folder(path.parent)
-        path.unlink(missing_ok=True)
-        os.link(target, path)
+        try:
+            self.folder(path.parent)
+            path.unlink(missing_ok=True)
+            os.link(target, path)
+        except OSError as error:
+            raise unwritable(path, error) from error
 
     def make_links(self) -> None:
         """Make the symbolic links. Errors: InputError when any leads out, by whatever way."""

@@ -19,7 +19,7 @@ def convert(content: Path, folder: Path) -> Path:
     from safetensors.torch import save_file
 
     try:
-        loaded = torch.load(content / PICKLE, map_location="cpu", weights_only=True, mmap=True)
+        loaded = torch.load(content / PICKLE, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
         raise InputError(f"{content / PICKLE}: holds no plain tensors, and is not loaded: {str(error).splitlines()[0]}") from None
     if not isinstance(loaded, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in loaded.values()):

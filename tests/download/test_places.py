@@ -1,0 +1,200 @@
+"""Object stores, the hub and DVC repositories."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from download.conftest import files
+from download.hub import COMMIT, Hub
+from download.test_archive import GOOD, NOISE, tar
+from earmark import InputError
+from earmark.download.fetch import fetch
+from object_store import BUCKET
+
+
+@pytest.fixture
+def stored(bucket, s3) -> str:
+    for name, content in (GOOD | {"other.txt": b"o"}).items():
+        s3.client.put_object(Bucket=BUCKET, Key=f"corpora/{name}", Body=content)
+    s3.client.put_object(Bucket=BUCKET, Key="corpora.tar.gz", Body=tar(GOOD))
+    return bucket
+
+
+def test_a_prefix_a_key_and_an_archive_of_s3_are_fetched(stored, params, tmp_path):
+    fetch(f"{stored}/corpora", tmp_path / "all", params)
+    assert files(tmp_path / "all") == GOOD | {"other.txt": b"o"}
+    fetch(f"{stored}/corpora/LA/", tmp_path / "la", params)
+    assert files(tmp_path / "la") == {name.removeprefix("LA/"): content for name, content in GOOD.items()}
+    fetch(f"{stored}/corpora/LA/flac/a.flac", tmp_path / "one", params)
+    assert files(tmp_path / "one") == {"a.flac": NOISE}
+    fetch(f"{stored}/corpora.tar.gz", tmp_path / "tar", params)
+    assert files(tmp_path / "tar") == GOOD
+
+
+def test_trouble_with_s3_is_named(stored, params, tmp_path, monkeypatch):
+    from earmark.download import s3 as ours
+
+    with pytest.raises(InputError, match=r"s3://earmark/none: no object has this key"):
+        fetch(f"{stored}/none", tmp_path / "a", params)
+    with pytest.raises(InputError, match=r"s3://no-such-bucket/a: not there \(404\)"):
+        fetch("s3://no-such-bucket/a", tmp_path / "a", params)
+    ours.client.cache_clear()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(InputError, match=r"no answer, or one that broke off \(4 times\)"):
+        fetch(f"{stored}/corpora", tmp_path / "a", params)
+    ours.client.cache_clear()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(InputError, match="no credentials: AWS_ACCESS_KEY_ID"):
+        fetch(f"{stored}/corpora", tmp_path / "a", params)
+    ours.client.cache_clear()
+
+
+def test_an_object_that_changed_in_between_is_fetched_anew(stored, s3, params, tmp_path, caplog):
+    from earmark.download.s3 import S3File
+
+    plain, replaced = S3File.read, []
+
+    def read(self, start, end, identity):
+        if not replaced:
+            replaced.append(s3.client.put_object(Bucket=BUCKET, Key="corpora/LA/flac/a.flac", Body=NOISE[::-1]))
+        return plain(self, start, end, identity)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(S3File, "read", read)
+        fetch(f"{stored}/corpora/LA/flac", tmp_path / "flac", params)
+    assert files(tmp_path / "flac")["a.flac"] == NOISE[::-1]
+    assert "changed while it was fetched" in caplog.text
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from earmark.download.fetch import fetch
+from earmark.params import DownloadParams
+fetch(sys.argv[1], Path(sys.argv[2]), DownloadParams(connections=1, piece_mb=0.125))
+"""
+
+
+def test_a_killed_download_of_a_folder_fetches_no_file_twice(stored, s3, params, tmp_path):
+    rng = np.random.default_rng(3)
+    for number in range(40):
+        s3.client.put_object(Bucket=BUCKET, Key=f"many/{number:02}.flac", Body=rng.bytes(300_000))
+    target, content = tmp_path / "many", tmp_path / "many.download/content"
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, f"{stored}/many", str(target)])
+    while process.poll() is None and (not content.exists() or len(list(content.iterdir())) < 5):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not target.exists()
+    had = {path.name: path.stat().st_ino for path in content.iterdir()}
+    fetch(f"{stored}/many", target, params)
+    fetch(f"{stored}/many", tmp_path / "undisturbed", params)
+    assert had
+    assert {name: (target / name).stat().st_ino for name in had} == had
+    assert files(target) == files(tmp_path / "undisturbed")
+    assert (target / "download.json").read_bytes() == (tmp_path / "undisturbed/download.json").read_bytes()
+
+
+@pytest.fixture
+def hub(web, monkeypatch):
+    found = Hub(GOOD, web)
+    monkeypatch.setenv("HF_ENDPOINT", found.address)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)  # it would ask, and keep, what is none of ours
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
+
+
+@pytest.mark.parametrize("kind", ["hf://datasets/o/n", "hf://o/n@main", f"hf://o/n@{COMMIT}"])
+def test_a_repository_of_the_hub_is_fetched_at_one_commit(hub, params, tmp_path, kind):
+    record = fetch(kind, tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == GOOD
+    assert [one["revision"] for one in record["addresses"].values()] == [COMMIT]
+    assert hub.token == "Bearer hf_secret"
+
+
+def test_a_folder_and_a_file_of_the_hub_are_fetched_and_its_revision_is_pinned(hub, params, tmp_path):
+    fetch("hf://datasets/o/n@main/LA/flac", tmp_path / "flac", params)
+    assert files(tmp_path / "flac") == {"a.flac": NOISE, "b.flac": b""}
+    fetch("hf://datasets/o/n@main/LA/protocol.txt", tmp_path / "one", params)
+    assert files(tmp_path / "one") == {"protocol.txt": GOOD["LA/protocol.txt"]}
+    hub.commit = "deadbeef" * 5
+    shutil.rmtree(tmp_path / "flac")
+    assert (
+        fetch("hf://datasets/o/n@main/LA/flac", tmp_path / "flac", params)["addresses"]["hf://datasets/o/n@main/LA/flac"]["revision"]
+        == COMMIT
+    )
+
+
+def test_trouble_with_the_hub_is_named(hub, params, tmp_path):
+    with pytest.raises(InputError, match=r"write hf://owner/name@revision"):
+        fetch("hf://name", tmp_path / "a", params)
+    hub.refuse = 403
+    with pytest.raises(InputError, match=r"access refused \(403\): set HF_TOKEN .*accept its terms") as refused:
+        fetch("hf://datasets/o/n", tmp_path / "a", params)
+    assert "hf_secret" not in str(refused.value)
+    hub.refuse = 404
+    with pytest.raises(InputError, match=r"not there \(404\)"):
+        fetch("hf://datasets/o/n", tmp_path / "a", params)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A repository whose DVC remote is a folder; the files themselves lie there alone."""
+    root = tmp_path_factory.mktemp("dvc")
+    repository, environment = (
+        root / "repository",
+        os.environ | {"DVC_NO_ANALYTICS": "1", "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"},
+    )
+    for name, content in GOOD.items():
+        (repository / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / "data" / name).write_bytes(content)
+    (repository / "one.bin").write_bytes(NOISE)
+
+    def run(*command: str) -> None:
+        done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    run("git", "init", "-q")
+    run("dvc", "init", "-q")
+    run("dvc", "remote", "add", "-q", "-d", "store", str(root / "store"))
+    run("dvc", "add", "-q", "data", "one.bin")
+    run("git", "add", "-A")
+    run("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "data")
+    run("git", "tag", "v1")
+    run("dvc", "push", "-q")
+    shutil.rmtree(repository / "data")
+    shutil.rmtree(repository / ".dvc/cache")
+    (repository / "one.bin").unlink()
+    return repository
+
+
+def test_what_a_dvc_repository_tracks_is_fetched_at_a_revision(repository, params, tmp_path):
+    record = fetch(f"dvc://{repository}@v1/data", tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == GOOD
+    (address,) = record["addresses"].values()
+    assert re.fullmatch("[0-9a-f]{40}", address["revision"])
+    fetch(f"dvc://{repository}@v1/one.bin", tmp_path / "one", params)
+    assert files(tmp_path / "one") == {"one.bin": NOISE}
+
+
+def test_trouble_with_a_dvc_repository_is_named(repository, params, tmp_path):
+    for address, says in (
+        (f"dvc://{repository}@v2/data", "no such revision"),
+        (f"dvc://{repository}@v1/none", "nothing is tracked there"),
+        (f"dvc://{tmp_path}/none@v1/data", "no git repository can be had there"),
+        (f"dvc://{repository}", "write dvc://REPOSITORY@REVISION/PATH"),
+    ):
+        with pytest.raises(InputError, match=says):
+            fetch(address, tmp_path / "corpus", params)
