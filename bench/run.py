@@ -1,7 +1,11 @@
 """All benchmarks, one table: `make bench`. Ratios are against named peers in this very run; nothing here is a test."""
 
+import sys
+from pathlib import Path
+
 import gpu
 import scoring
+import steps
 from rich.console import Console
 from timing import show
 
@@ -13,7 +17,7 @@ import tracing
 
 def main() -> None:
     console, rows = Console(), []
-    for module in (metrics, features, scoring, tracing, download, gpu):
+    for module in (metrics, features, scoring, tracing, download, steps, gpu):
         with console.status(module.__name__):
             rows += module.rows()
     with console.status("memory"):
@@ -25,4 +29,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the components
     main()
