@@ -13,21 +13,14 @@ import yaml
 
 from earmark.params import CorpusParams
 
-LICENCES = {
-    "asvspoof2019_la": "ODC-By-1.0",
-    "asvspoof2021_la": "ODC-By-1.0",
-    "asvspoof2021_df": "ODC-By-1.0",
-    "mlaad": "CC-BY-NC-4.0",
-    "mlaad_source_tracing": "CC-BY-NC-4.0",
-}
-
-
 def corpora(params: Sequence[CorpusParams], protocol: pd.DataFrame) -> list[dict[str, Any]]:
     """A dict a corpus: name, adapter, licence (None: unknown), trials of each split, digest of all its trials."""
-    found = []
+    from earmark.download.catalogue import catalogue  # of no use to most who want a commit
+
+    found, known = [], catalogue().corpora
     for corpus in params:
         rows = protocol[protocol["corpus"] == corpus.title]
-        licence = corpus.licence or LICENCES.get(corpus.adapter)
+        licence = corpus.licence or (known[corpus.adapter].licence if corpus.adapter in known else None)
         trials = {str(split): int(count) for split, count in rows["split"].value_counts().sort_index().items()}
         found.append(
             {
