@@ -13,6 +13,7 @@ import yaml
 
 from earmark.params import CorpusParams
 
+
 def corpora(params: Sequence[CorpusParams], protocol: pd.DataFrame) -> list[dict[str, Any]]:
     """A dict a corpus: name, adapter, licence (None: unknown), trials of each split, digest of all its trials."""
     from earmark.download.catalogue import catalogue  # of no use to most who want a commit
