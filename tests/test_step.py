@@ -12,7 +12,8 @@ import pytest
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Metrics
 
 from earmark import stages, step
-from earmark.params import Params
+from earmark.download.fetch import fetch
+from earmark.params import DownloadParams, Params
 from earmark.store import Pointer, gone, load, open_store, save
 
 
@@ -100,6 +101,23 @@ def test_a_share_of_a_stage_is_a_step_of_its_own_and_the_shares_together_are_the
     step.unite(parts, whole)
     load(Pointer.read(Path(whole.path)), tmp_path / "back", cluster.store)
     assert contents(tmp_path / "back") == contents(done / stages.ARTIFACTS["scores"])
+
+
+def test_where_the_data_came_from_goes_with_the_pointers_into_the_model(cluster, corpus, tmp_path):
+    data = cluster.arguments("download", download=json.dumps({"sources": {"tiny": str(corpus)}}))
+    step.run_step("download", data)
+    given = {"data": data["output"], "copies": cluster.artifact("copies"), "corpora": '[{"adapter": "folder", "root": "data/tiny"}]'}
+    prepared = cluster.arguments("prepare_protocol", **given)
+    step.run_step("prepare_protocol", prepared)
+    packaged = cluster.arguments("package_model", protocol=prepared["output"], corpora=given["corpora"])
+    step.run_step("package_model", packaged)
+    step.fetch(packaged["output"], "manifest.json", str(tmp_path / "manifest.json"))
+    record = fetch(str(corpus), tmp_path / "tiny", DownloadParams())
+    origins = {"tiny": {str(corpus): record["addresses"][str(corpus)]["sha256"]}}
+    assert json.loads((tmp_path / "manifest.json").read_text())["code"]["dvc"] == origins
+    assert packaged["output"].metadata["origins"] == origins
+    step.unite([packaged["output"]], whole := Artifact(name="whole", uri=str(tmp_path / "whole.json")))
+    assert Pointer.read(Path(whole.path)).origins == origins
 
 
 def test_an_evaluation_shows_its_page_and_its_curve(cluster, done, tmp_path):

@@ -1,6 +1,7 @@
 """Where a model comes from: corpora with licences and digests, code and data revisions."""
 
 import hashlib
+import json
 import os
 import subprocess
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ import pandas as pd
 import yaml
 
 from earmark.params import CorpusParams
+
+Origins = dict[str, dict[str, str]]
+ORIGINS = "origins.json"  # tells a step of a cluster, whose folder has no data, where they came from
 
 
 def corpora(params: Sequence[CorpusParams], protocol: pd.DataFrame) -> list[dict[str, Any]]:
@@ -43,9 +47,9 @@ def digest(rows: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
-def code() -> dict[str, str | None]:
-    """Version and commit of earmark, and the digest that data.dvc has of the data; None where there is none."""
-    return {"version": version("earmark"), "commit": commit(), "dvc": _data()}
+def code() -> dict[str, Any]:
+    """Version and commit of earmark, and as `dvc` which data it was: see `data`; None where it is not known."""
+    return {"version": version("earmark"), "commit": commit(), "dvc": data()}
 
 
 def commit(workspace: Path = Path()) -> str | None:
@@ -57,6 +61,16 @@ def commit(workspace: Path = Path()) -> str | None:
         return None
 
 
-def _data() -> str | None:
-    path = Path("data.dvc")
-    return yaml.safe_load(path.read_text())["outs"][0]["md5"] if path.exists() else None
+def data(workspace: Path = Path()) -> str | Origins | None:
+    """The digest that data.dvc has of the data; where there is none, their `origins`."""
+    tracked = workspace / "data.dvc"
+    return yaml.safe_load(tracked.read_text())["outs"][0]["md5"] if tracked.exists() else origins(workspace) or None
+
+
+def origins(workspace: Path = Path()) -> Origins:
+    """Where the data were fetched from: by folder exact addresses, each with the SHA-256 of its files."""
+    if (told := workspace / ORIGINS).exists():
+        return json.loads(told.read_text())
+    from earmark.download.fetch import fetched_from
+
+    return fetched_from(workspace / "data")

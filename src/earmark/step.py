@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pandas as pd
 
 from earmark import InputError, params, stages
 from earmark.files import complete, file_digest, remove, write_json
+from earmark.provenance import ORIGINS, origins
 from earmark.registry.pipeline import RUN
 from earmark.store import STEPS, Gone, Pointer, Store, gone, load, open_store, save
 
@@ -71,7 +72,7 @@ def run_step(name: str, arguments: dict[str, Any]) -> dict[str, float]:
     except InputError as error:
         sys.exit(f"error: {name}: {error}")  # no traceback: the user can mend it
     write_json(Path(arguments["output"].path), pointer.content)
-    arguments["output"].metadata |= {"digest": pointer.digest, "store": store.place, "step": step.key}
+    arguments["output"].metadata |= {"digest": pointer.digest, "store": store.place, "step": step.key, "origins": pointer.origins}
     arguments["metrics"].metadata |= metrics
     return metrics
 
@@ -187,8 +188,10 @@ def _make(step: Step, store: Store, arguments: dict[str, Any]) -> tuple[Pointer,
         for name, pointer in step.inputs.items():
             _materialise(pointer, folder / stages.ARTIFACTS[name], store)
         (folder / "params.yaml").write_text(params.dump(parsed))
+        if known := {name: found for pointer in step.inputs.values() for name, found in pointer.origins.items()}:
+            write_json(folder / ORIGINS, known)
         metrics = _on_nodes(step, arguments["job"]) if arguments.get("job") else stages.run(step.stage.name, parsed, Path(), **step.options)
-        pointer = save(folder / stages.ARTIFACTS[step.stage.output], store, folder / "packs")
+        pointer = replace(save(folder / stages.ARTIFACTS[step.stage.output], store, folder / "packs"), origins=origins(folder))
         write_json(folder / "record.json", {"metrics": metrics, "pointer": pointer.content})
         store.put(folder / "record.json", step.record)
     return pointer, metrics

@@ -12,11 +12,12 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from earmark import InputError
 from earmark.files import complete, file_digest
@@ -49,6 +50,7 @@ class Pointer:
 
     store: str
     files: tuple[File, ...]
+    origins: dict[str, dict[str, str]] = field(default_factory=dict)  # where the data behind it were fetched from: see `provenance.data`
 
     @property
     def digest(self) -> str:
@@ -63,13 +65,14 @@ class Pointer:
     @property
     def content(self) -> dict[str, Any]:
         """It as plain values."""
-        return {"schema": SCHEMA, "store": self.store, "digest": self.digest, "files": [asdict(file) for file in self.files]}
+        content = {"schema": SCHEMA, "store": self.store, "digest": self.digest, "origins": self.origins}
+        return content | {"files": [asdict(file) for file in self.files]}
 
     @classmethod
     def of(cls, content: Any, name: str) -> Self:
         """From plain values. Errors: InputError naming `name` when they are no pointer, or its digest is not that of its files."""
         try:
-            found = cls(content["store"], tuple(File(**file) for file in content["files"]))
+            found = cls(content["store"], tuple(File(**file) for file in content["files"]), content.get("origins", {}))
             stated = content["digest"]
         except (KeyError, TypeError) as error:
             raise InputError(f"{name} is no pointer to files in a store ({error}): run the step that writes it again") from error
@@ -90,15 +93,16 @@ class Pointer:
     def union(cls, pointers: Iterable[Self]) -> Self:
         """One pointer to the files of all. Errors: InputError when two have different files of one name, or lie in several stores."""
         found: dict[str, File] = {}
-        stores = set()
+        stores, origins = set(), {}
         for pointer in pointers:
             stores.add(pointer.store)
+            origins |= pointer.origins
             for file in pointer.files:
                 if found.setdefault(file.path, file).sha256 != file.sha256:
                     raise InputError(f"two workers made different files {file.path!r}: they ran with other settings; run both again")
         if len(stores) > 1:
             raise InputError(f"parts lie in several stores ({', '.join(sorted(stores))}): give all steps the same store")
-        return cls(stores.pop(), tuple(found[path] for path in sorted(found)))
+        return cls(stores.pop(), tuple(found[path] for path in sorted(found)), origins)
 
 
 class Store(Protocol):
@@ -139,9 +143,11 @@ class Folder:
 
     def put(self, source: Path, name: str) -> None:
         """Copy a file into the store."""
-        with complete(self.root / name) as aside:
+        own = self.root / f"{name}.{uuid4().hex}"  # equal content may come from several workers at once
+        with complete(own) as aside:
             shutil.copyfile(source, aside)
             aside.chmod(0o444)
+        os.replace(own, self.root / name)
 
     def get(self, name: str, target: Path) -> None:
         """Link or copy an object to a file. Errors: Gone."""

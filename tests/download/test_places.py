@@ -15,6 +15,8 @@ from download.conftest import files
 from download.hub import COMMIT, Hub
 from download.test_archive import GOOD, NOISE, tar
 from earmark import InputError
+from earmark.download import resolve
+from earmark.download.errors import refuse_secrets, shown
 from earmark.download.fetch import fetch
 from object_store import BUCKET
 
@@ -183,8 +185,9 @@ def repository(tmp_path_factory):
 def test_what_a_dvc_repository_tracks_is_fetched_at_a_revision(repository, params, tmp_path):
     record = fetch(f"dvc://{repository}@v1/data", tmp_path / "corpus", params)
     assert files(tmp_path / "corpus") == GOOD
-    (address,) = record["addresses"].values()
-    assert re.fullmatch("[0-9a-f]{40}", address["revision"])
+    ((address, about),) = record["addresses"].items()
+    assert address == f"dvc://{repository}@v1/data"
+    assert re.fullmatch("[0-9a-f]{40}", about["revision"])
     fetch(f"dvc://{repository}@v1/one.bin", tmp_path / "one", params)
     assert files(tmp_path / "one") == {"one.bin": NOISE}
 
@@ -198,3 +201,25 @@ def test_trouble_with_a_dvc_repository_is_named(repository, params, tmp_path):
     ):
         with pytest.raises(InputError, match=says):
             fetch(address, tmp_path / "corpus", params)
+
+
+def test_an_address_inside_an_address_shows_no_password_and_none_is_taken():
+    assert shown("dvc://https://me:hunter2@host/repository@v1/data") == "dvc://https://host/repository@v1/data"
+    assert shown("dvc:///folder/repository@v1/data") == "dvc:///folder/repository@v1/data"
+    with pytest.raises(InputError, match="must hold no password") as refused:
+        refuse_secrets("dvc://https://me:hunter2@host/repository@v1/data")
+    assert "hunter2" not in str(refused.value)
+    refuse_secrets("dvc://ssh://git@host/repository@v1/data")
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("dvc://git@host:team/repository@main/data/tiny", f"dvc://git@host:team/repository@{COMMIT}/data/tiny"),
+        ("hf://datasets/owner/name", f"hf://datasets/owner/name@{COMMIT}"),
+        ("hf://owner/name@main/fake", f"hf://owner/name@{COMMIT}/fake"),
+    ],
+)
+def test_an_address_is_made_that_of_its_very_revision(address, found):
+    assert resolve.exact(address, COMMIT) == resolve.exact(found, COMMIT) == found
+    assert resolve.exact(address, None) == address

@@ -32,7 +32,7 @@ def make_bundle(folder: Path, seed: int, licence: str = "CC-BY-4.0", passed: boo
             {"name": "judge", "adapter": "folder", "licence": "research only", "splits": ["eval"], "trials": 20, "digest": "cd"},
         ],
         "params": {"seed": seed},
-        "code": {"version": "0.1.0", "commit": "c0ffee", "dvc": {"artifacts/detector": "d1"}},
+        "code": {"version": "0.1.0", "commit": "c0ffee", "dvc": {"tiny": {"dvc://repository@c0ffee/data": "ab"}}},
         "self_test": {"passed": passed},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, sort_keys=True))

@@ -69,7 +69,7 @@ def test_a_version_says_what_it_is_made_of_and_its_parts_share_the_upload(store,
         "licences": "CC-BY-4.0",
         "code_version": "0.1.0",
         "commit": "c0ffee",
-        "dvc": '{"artifacts/detector": "d1"}',
+        "dvc": '{"tiny": {"dvc://repository@c0ffee/data": "ab"}}',
     }
     weights = [
         key for key in backend[1].stored() if key.endswith("detector/model.safetensors") and key.startswith(f"{store.experiment}/models/")

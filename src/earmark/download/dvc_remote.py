@@ -26,23 +26,42 @@ def parse(address: str) -> tuple[str, str, str]:
 
 @contextlib.contextmanager
 def _told(address: str) -> Iterator[None]:
-    from dvc.exceptions import DvcException
-    from dvc.scm import CloneError, RevError
-
     try:
         yield
-    except RevError:
-        raise RemoteError(f"{address}: the repository has no such revision") from None
-    except CloneError:
-        raise RemoteError(f"{address}: no git repository can be had there: check the address and git's credentials") from None
-    except DvcException as error:
-        raise RemoteError(f"{address}: DVC says: {' '.join(str(error).split())}") from None
-    except FileNotFoundError:
-        raise RemoteError(f"{address}: tracked, but not in the DVC remote: `dvc push` it where it was made") from None
-    except PermissionError:
-        raise RemoteError(f"{address}: access refused: give the credentials of the DVC remote in the environment") from None
-    except OSError as error:
-        raise TransientError(f"the DVC remote does not answer ({type(error).__name__})") from None
+    except Exception as error:
+        if (told := _explained(address, error)) is None:
+            raise
+        raise told from None
+
+
+def _explained(address: str, error: Exception) -> Exception | None:
+    """What is said of an error of DVC, git or the remote's store; None of any other."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from dvc.exceptions import DvcException
+    from dvc.scm import CloneError, RevError
+    from dvc_data.index.index import DataIndexDirError
+
+    if isinstance(error, DataIndexDirError) and isinstance(error.__cause__, Exception):
+        return _explained(address, error.__cause__)  # the list of a folder's files could not be had: why?
+    if isinstance(error, RevError):
+        return RemoteError(f"{address}: the repository has no such revision")
+    if isinstance(error, CloneError):
+        return RemoteError(f"{address}: no git repository can be had there: check the address and git's credentials")
+    if isinstance(error, DvcException):
+        return RemoteError(f"{address}: DVC says: {' '.join(str(error).split())}")
+    if isinstance(error, FileNotFoundError):
+        return RemoteError(f"{address}: tracked, but not in the DVC remote: `dvc push` it where it was made")
+    if isinstance(error, (PermissionError, ClientError, NoCredentialsError)):
+        return RemoteError(f"{address}: access refused: give the credentials of the DVC remote in the environment")
+    if isinstance(error, (OSError, BotoCoreError)):
+        return TransientError(f"the DVC remote does not answer ({type(error).__name__})")
+    return None
+
+
+def at(address: str, revision: str) -> str:
+    """The address with another revision."""
+    repository, _, path = parse(address)
+    return f"dvc://{repository}@{revision}/{path}"
 
 
 @dataclass

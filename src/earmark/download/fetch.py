@@ -18,6 +18,7 @@ from earmark.download.meter import Meter
 from earmark.download.part import unwritable
 from earmark.download.pins import Pins
 from earmark.download.plan import Plan, plan
+from earmark.download.resolve import exact
 from earmark.download.transfer import Transfers
 from earmark.files import write_json
 from earmark.params import DownloadParams
@@ -59,6 +60,17 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return json.loads(path.read_text())
     except ValueError:
         raise InputError(f"{path} is damaged: remove {folder}, and fetch it again") from None
+
+
+def fetched_from(root: Path) -> dict[str, dict[str, str]]:
+    """Where the folders below `root` were fetched from: by folder ("." is `root`) exact addresses, each with the SHA-256 of its files."""
+    found = {}
+    for folder, below, files in os.walk(root):
+        if RECORD in files and (record := read_record(Path(folder))):
+            below.clear()
+            addresses = {exact(address, about["revision"]): about["sha256"] for address, about in record["addresses"].items()}
+            found[Path(folder).relative_to(root).as_posix()] = addresses
+    return found
 
 
 def _fetch(wanted: Plan, target: Path, staging: Path, params: DownloadParams, pins: Pins) -> dict[str, Any]:

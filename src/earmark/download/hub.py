@@ -53,6 +53,12 @@ def parse(address: str) -> HubAddress:
     return HubAddress(kind, f"{parts[0]}/{name}", revision or "main", parts[2].strip("/") if len(parts) > 2 else "")
 
 
+def at(address: str, revision: str) -> str:
+    """The address with another revision."""
+    found = parse(address)
+    return f"hf://{'datasets/' if found.kind == 'dataset' else ''}{found.repository}@{revision}/{found.path}".rstrip("/")
+
+
 def find(address: str, session: requests.Session, timeout: float, pinned: str | None) -> Listing:
     """Its files at one commit: the `pinned` one, or the one that its revision is at now. Errors: see Remote."""
     from huggingface_hub import HfApi, hf_hub_url

@@ -47,6 +47,19 @@ def _find(scheme: str, address: str, session: requests.Session, params: Download
     return dvc_remote.find(address)
 
 
+def exact(address: str, revision: str | None) -> str:
+    """The address of just the revision that was fetched, from which the same bytes come again."""
+    if revision is None:
+        return address
+    if address.startswith("hf://"):
+        from earmark.download import hub
+
+        return hub.at(address, revision)
+    from earmark.download import dvc_remote
+
+    return dvc_remote.at(address, revision)
+
+
 def local_files(path: Path) -> dict[str, Path]:
     """Files by name: one, or all below a folder. Errors: InputError when there is nothing."""
     if path.is_file():

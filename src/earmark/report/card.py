@@ -67,8 +67,14 @@ def model(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         ("calibration", f"llr = {line['slope']:.4g} · cm_score {'+' if line['intercept'] >= 0 else '−'} {abs(line['intercept']):.4g}"),
         ("decision", f"{decided} (llr, prior ½)"),
         ("code", f"earmark {code['version']}, commit {code['commit'] or 'unknown'}"),
-        ("data", f"DVC digest {code['dvc'] or 'unknown'}"),
+        ("data", _data(code["dvc"])),
     ]
+
+
+def _data(known: str | dict[str, dict[str, str]] | None) -> str:
+    if isinstance(known, dict):
+        return ", ".join(address for addresses in known.values() for address in addresses)
+    return f"DVC digest {known or 'unknown'}"
 
 
 def environment() -> list[tuple[str, str]]:

@@ -1,0 +1,235 @@
+"""Data, shards and experiments shared by a team: a DVC remote on S3, other people's clones, revisions that a run records."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import PREPARING
+from earmark import InputError, params, stages
+from earmark.download.fetch import fetch
+from earmark.files import file_digest
+from earmark.manifest import read_manifest
+from object_store import BUCKET, S3, S3_ENVIRONMENT
+
+pytestmark = pytest.mark.xdist_group("team")
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = [name for name in PREPARING if "dvc" in stages.STAGES[name].runners]
+OUTPUTS = ["data", *(stages.ARTIFACTS[stages.STAGES[name].output] for name in SHARED)]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    who = {f"GIT_{role}_{what}": f"{what}@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return S3_ENVIRONMENT | who | {"PATH": path, "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(folder / "site")}
+
+
+def call(workspace: Path, *command: str, **changes: str) -> subprocess.CompletedProcess:
+    given = os.environ | environment(workspace.parent) | changes
+    return subprocess.run(command, cwd=workspace, capture_output=True, text=True, env=given)
+
+
+def run(workspace: Path, *command: str) -> str:
+    done = call(workspace, *command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def lay_out(workspace: Path, settings: params.Params, names: list[str]) -> None:
+    """A repository with the project's own stages of these names."""
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    metrics = {"metrics": pipeline["metrics"]} if "evaluate" in names else {}
+    (workspace / "dvc.yaml").write_text(yaml.safe_dump({"stages": {name: pipeline["stages"][name] for name in names}} | metrics))
+    (workspace / "params.yaml").write_text(params.dump(settings))
+    (workspace / "src").symlink_to(ROOT / "src")
+    (workspace / ".gitignore").write_text("artifacts/\n/data\n")
+    run(workspace, "git", "init", "-q", "-b", "main")
+    run(workspace, "dvc", "init", "-q")
+
+
+def keep(workspace: Path, tag: str) -> str:
+    """Commit all and tag it; return the commit."""
+    run(workspace, "git", "add", "-A")
+    run(workspace, "git", "commit", "-qm", tag)
+    run(workspace, "git", "tag", tag)
+    return run(workspace, "git", "rev-parse", "HEAD").strip()
+
+
+def contents(root: Path) -> dict[str, str]:
+    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): file_digest(path) for path in files}
+
+
+def held(name: str, files: dict[str, str]) -> int:
+    """Objects of an output: its files, each content once, and for a folder the list of them."""
+    return len(set(files.values())) + (not name.endswith(".parquet"))
+
+
+@dataclass
+class Team:
+    """A repository whose first revision has other data than its last; both were pushed to S3, git's part to `hub`."""
+
+    folder: Path
+    server: S3
+    commits: dict[str, str]
+
+    @property
+    def made(self) -> Path:
+        return self.folder / "made"
+
+    @property
+    def hub(self) -> Path:
+        return self.folder / "hub.git"
+
+    def clone(self, folder: Path) -> Path:
+        """What somebody else has after `git clone`."""
+        run(folder, "git", "clone", "-q", str(self.hub), "clone")
+        return folder / "clone"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3]:
+    pytest.importorskip("flask", reason="moto[server] is not installed")
+    server = S3()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def team(server, corpus, change, tmp_path_factory) -> Team:
+    folder = tmp_path_factory.mktemp("team")
+    workspace = folder / "made"
+    shutil.copytree(corpus, workspace / "data")
+    settings = change(corpora=[{"adapter": "folder", "root": "data"}], copysynthesis={"splits": ["eval"]})
+    lay_out(workspace, settings, SHARED)
+    remote = f"['remote \"team\"']\n    url = s3://{BUCKET}/dvc\n    endpointurl = {server.address}\n"
+    (workspace / ".dvc/config").write_text(f"[core]\n    remote = team\n{remote}")
+    (workspace / "data/notes.txt").write_text("recorded in a quiet room\n")
+    run(workspace, "dvc", "add", "-q", "data")
+    commits = {"v1": keep(workspace, "v1")}
+    run(workspace, "dvc", "push", "-q", "data.dvc")
+    (workspace / "data/notes.txt").unlink()
+    run(workspace, "dvc", "add", "-q", "data")
+    with contextlib.chdir(workspace):
+        for name in SHARED:
+            stages.run(name, settings)
+    run(workspace, "dvc", "commit", "-q", "--force")
+    commits["v2"] = keep(workspace, "v2")
+    run(workspace, "dvc", "push", "-q")
+    run(folder, "git", "clone", "-q", "--bare", "made", "hub.git")
+    return Team(folder, server, commits)
+
+
+def test_a_colleague_gets_the_same_bytes_and_nothing_runs_again(team, tmp_path):
+    clone = team.clone(tmp_path)
+    assert not (clone / "data").exists()
+    run(clone, "dvc", "pull")
+    for name in OUTPUTS:
+        assert contents(clone / name) == contents(team.made / name) != {}
+    assert "up to date" in run(clone, "dvc", "status")
+    assert "up to date" in run(clone, "dvc", "repro")
+    assert run(clone, "git", "status", "--short") == ""
+    assert "in sync" in run(clone, "dvc", "status", "--cloud")
+
+
+def test_each_content_is_one_object_and_shards_are_few(team):
+    files = {name: contents(team.made / name) for name in OUTPUTS}
+    known = {digest for found in files.values() for digest in found.values()}
+    folders = sum(not name.endswith(".parquet") for name in OUTPUTS)
+    of_v1 = 2  # the notes, and the list of files that has them
+    assert len(team.server.stored()) == len(known) + folders + of_v1
+    shards = list((team.made / "artifacts/features").glob("*.safetensors"))
+    assert held("artifacts/features", files["artifacts/features"]) == 2 * len(shards) + 1  # each with its index
+    utterances = sum(name.endswith(".flac") for found in files.values() for name in found)
+    assert utterances > 6 * len(shards)
+
+
+@contextlib.contextmanager
+def lost(server: S3, path: Path) -> Iterator[str]:
+    """Take a file's object out of the remote for a while; its MD5."""
+    digest = hashlib.md5(path.read_bytes()).hexdigest()
+    key = f"dvc/files/md5/{digest[:2]}/{digest[2:]}"
+    server.client.delete_object(Bucket=BUCKET, Key=key)
+    try:
+        yield digest
+    finally:
+        server.client.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
+
+
+def test_a_lost_object_is_named_and_one_that_is_put_back_is_enough(team, tmp_path, monkeypatch):
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    clone, shard = team.clone(tmp_path), "artifacts/features/00001.safetensors"
+    source, settings = f"dvc://{team.hub}@v2/artifacts/features", params.DownloadParams(retries=0)
+    with lost(team.server, team.made / shard) as digest:
+        failed = call(clone, "dvc", "pull", "artifacts/features")
+        assert failed.returncode != 0
+        assert digest in failed.stderr
+        assert shard in run(clone, "dvc", "status", "--cloud")
+        with pytest.raises(InputError, match=rf"{shard}: tracked, but not in the DVC remote: `dvc push` it"):
+            fetch(source, tmp_path / "features", settings)
+    run(clone, "dvc", "pull", "artifacts/features")
+    fetch(source, tmp_path / "features", settings)
+    assert contents(clone / "artifacts/features").items() <= contents(tmp_path / "features").items()
+
+
+@pytest.mark.parametrize("wrong", [{"AWS_ACCESS_KEY_ID": "stranger"}, {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}])
+def test_a_wrong_or_missing_credential_is_named(team, tmp_path, monkeypatch, wrong):
+    team.server.check_credentials(True)
+    try:
+        failed = call(team.clone(tmp_path), "dvc", "pull", **wrong)
+        for name, value in (environment(tmp_path) | wrong).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(InputError, match=r"@v2/data: access refused: give the credentials of the DVC remote"):
+            fetch(f"dvc://{team.hub}@v2/data", tmp_path / "corpus", params.DownloadParams(retries=0))
+    finally:
+        team.server.check_credentials(False)
+    assert failed.returncode != 0
+    assert f"s3 ({BUCKET}/dvc/files/md5)" in failed.stderr
+    assert "Forbidden" in failed.stderr or "credentials" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_model_names_the_older_revision_its_data_came_from_and_they_come_again_from_there(team, done, tiny, tmp_path, monkeypatch):
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    workspace = tmp_path / "run"
+    shutil.copytree(done, workspace, ignore=shutil.ignore_patterns("data", "features"))
+    (workspace / "artifacts/features").mkdir()
+    monkeypatch.chdir(workspace)
+    stages.run("download", tiny.model_copy(update={"download": params.DownloadParams(sources={"tiny": f"dvc://{team.hub}@v1/data"})}))
+    stages.run("package_model", tiny)
+    origin = read_manifest(Path(stages.ARTIFACTS["model"]))["code"]["dvc"]
+    ((address, digest),) = origin["tiny"].items()
+    assert address == f"dvc://{team.hub}@{team.commits['v1']}/data"
+    fetched = fetch(address, tmp_path / "again/tiny", params.DownloadParams())
+    assert fetched["addresses"][address]["sha256"] == digest
+    first, again = (contents(folder) for folder in (workspace / "data/tiny", tmp_path / "again/tiny"))
+    assert {name: one for name, one in first.items() if again.get(name) != one}.keys() == {"download.json"}  # it was asked for otherwise
+    assert "notes.txt" in again
+
+
+def test_a_sweep_gives_experiments_with_their_metrics(done, tiny, tmp_path):
+    workspace = tmp_path / "sweep"
+    shutil.copytree(done / "artifacts", workspace / "artifacts")
+    lay_out(workspace, tiny, ["train_detector", "score_detector", "evaluate"])
+    run(workspace, "dvc", "commit", "-q", "--force")
+    keep(workspace, "baseline")
+    run(workspace, "dvc", "exp", "run", "-q", "--name", "short", "--set-param", "training.epochs=1")
+    (baseline,) = json.loads(run(workspace, "dvc", "exp", "show", "--json"))[1:]
+    rows = {"baseline": baseline, "short": baseline["experiments"][0]["revs"][0]}
+    assert rows["short"]["name"] == "short"
+    metrics = {name: row["data"]["metrics"]["artifacts/evaluation/metrics.json"]["data"] for name, row in rows.items()}
+    epochs = {name: row["data"]["params"]["params.yaml"]["data"]["training"]["epochs"] for name, row in rows.items()}
+    assert epochs == {"baseline": tiny.training.epochs, "short": 1}
+    assert any(name.endswith("/eer") for name in metrics["short"])
+    assert metrics["short"] != metrics["baseline"]
