@@ -111,6 +111,8 @@ def connect() -> "TrainerClient":
     from kubeflow.trainer import TrainerClient
     from kubernetes.config import ConfigException
 
+    # it warns that a step may not read its version, in a namespace where the step has no rights and wants none
+    logging.getLogger("kubeflow.trainer.backends.kubernetes.backend").setLevel(logging.ERROR)
     try:
         return TrainerClient()
     except ConfigException as error:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from cluster.kubeflow import Kubeflow, task
+from cluster.pipelines_server import Kubeflow, task
 from earmark import InputError
 from earmark.__main__ import app
 from earmark.params import Params
