@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-containers check image lock bench realset
+.PHONY: help setup demo test test-containers check compile image lock bench realset
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -43,6 +43,10 @@ check: setup ## lint, format and types
 	ruff check .
 	ruff format --check .
 	pyright
+
+COMPILE_OPTIONS ?=
+compile: setup ## write the Kubeflow pipelines to build/: make compile [COMPILE_OPTIONS='--preset paper --deployment own.yaml']
+	python -m pipelines.compile $(COMPILE_OPTIONS)
 
 # of docker, podman and buildah the first that works; a docker without its engine does not
 ENGINE ?= $(shell if docker info >/dev/null 2>&1; then echo docker; else command -v podman || command -v buildah; fi)

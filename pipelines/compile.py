@@ -11,10 +11,12 @@ from kfp.compiler import Compiler
 
 from earmark import InputError, params
 from earmark.files import complete
-from pipelines.deployment import read_deployment
+from pipelines.deployment import Deployment, describe, read_deployment
 from pipelines.scoring import scoring
 from pipelines.training import training
 
+log = logging.getLogger(__name__)
+URI = "MLFLOW_TRACKING_URI"
 PIPELINES = {"training": training, "scoring": scoring}
 STEPS = {path.stem for path in Path(components.__path__[0]).glob("*.py")} - {"__init__", "image"}
 
@@ -29,10 +31,16 @@ def compile_all(
         "pipelines/deployment.yaml"
     ),
     output: Annotated[Path, typer.Option("--output", "-o", help="folder to write the pipelines to")] = Path("build"),
+    keys: Annotated[bool, typer.Option("--describe", help="print the deployment file's keys as a Markdown table and end")] = False,
 ) -> None:
     """Write training.yaml and scoring.yaml; the same settings give the same bytes."""
+    if keys:
+        rows = [("key", "default", "meaning"), ("---", "---", "---"), *((f"`{key}`", *rest) for key, *rest in describe())]
+        print("\n".join(f"| {' | '.join(row)} |" for row in rows))
+        return
     overlays = [path if (path := Path(name)).suffix else Path("presets") / f"{name}.yaml" for name in preset or []]
     settings, cluster = params.load(params_file, overlays, set_), read_deployment(deployment, STEPS)
+    _warn(settings, cluster)
     output.mkdir(parents=True, exist_ok=True)
     for name, make in PIPELINES.items():
         with complete(output / f"{name}.yaml") as aside:
@@ -42,8 +50,14 @@ def compile_all(
         print(output / f"{name}.yaml")
 
 
+def _warn(settings: params.Params, cluster: Deployment) -> None:
+    """What compiles and runs, and yet is not what anybody wants."""
+    if settings.tracking.enabled and URI not in cluster.environment and settings.tracking.uri.startswith("sqlite"):
+        log.warning("no MLflow server is named: models would be registered in a file that goes with its pod; set environment.%s", URI)
+
+
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         typer.run(compile_all)
     except InputError as error:

@@ -1,7 +1,8 @@
 """What a cluster gives each step: image, store, volumes, secrets, resources. It comes from one file, not from code."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from kfp import kubernetes
@@ -21,16 +22,18 @@ class Gpu(_Part):
     """Accelerators of a step."""
 
     type: str = Field(default="nvidia.com/gpu", description="resource name that the cluster's device plugin advertises")
-    count: int = Field(default=1, ge=1)
+    count: int = Field(default=1, ge=1, description="how many of them; with several nodes: each node")
 
 
 class Toleration(_Part):
     """A taint that a step's pods put up with."""
 
-    key: str
-    operator: str = Field(default="Exists", pattern="^(Exists|Equal)$")
-    value: str | None = None
-    effect: str | None = Field(default=None, pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$")
+    key: str = Field(description="the taint's key")
+    operator: str = Field(default="Exists", pattern="^(Exists|Equal)$", description="Exists or Equal")
+    value: str | None = Field(default=None, description="the taint's value, with Equal")
+    effect: str | None = Field(
+        default=None, pattern="^(NoSchedule|PreferNoSchedule|NoExecute)$", description="NoSchedule, PreferNoSchedule, NoExecute; all"
+    )
 
 
 class Resources(_Part):
@@ -38,38 +41,38 @@ class Resources(_Part):
 
     cpu: str | None = Field(default=None, description="cores, as Kubernetes writes them", pattern=r"^\d+(\.\d+|m)?$")
     memory: str | None = Field(default=None, description="limit and request", pattern=r"^\d+(\.\d+)?(Mi|Gi|M|G)$")
-    gpu: Gpu | None = None
+    gpu: Gpu | None = Field(default=None, description="accelerators; without any the step runs on CPU")
     shm: str | None = Field(
         default=None, description="size of /dev/shm, a volume in memory; loader processes need it", pattern=r"^\d+(Mi|Gi)$"
     )
-    node_selector: dict[str, str] | None = None
-    tolerations: tuple[Toleration, ...] | None = None
-    timeout_minutes: int | None = Field(default=None, ge=1)
-    retries: int | None = Field(default=None, ge=0)
+    node_selector: dict[str, str] | None = Field(default=None, description="label → value of the nodes that may run it")
+    tolerations: tuple[Toleration, ...] | None = Field(default=None, description="taints that its pods put up with")
+    timeout_minutes: int | None = Field(default=None, ge=1, description="a pod that takes longer is ended")
+    retries: int | None = Field(default=None, ge=0, description="new pods after a failed one, from half a minute to ten apart")
     nodes: int | None = Field(default=None, ge=1, description="above 1: a TrainJob of so many nodes; train_detector and train_tracer alone")
 
 
 class Volume(_Part):
     """A persistent volume claim that steps share."""
 
-    claim: str
-    mount: str = "/earmark"
+    claim: str = Field(description="name of the claim; ReadWriteMany, since many steps mount it at once")
+    mount: str = Field(default="/earmark", description="where steps see it")
 
 
 class Deployment(_Part):
     """A cluster, as pipelines see it."""
 
     image: str = Field(description="the project's image, by tag or digest")
-    pull_policy: str = Field(default="IfNotPresent", pattern="^(IfNotPresent|Always|Never)$")
-    pull_secrets: tuple[str, ...] = ()
+    pull_policy: str = Field(default="IfNotPresent", pattern="^(IfNotPresent|Always|Never)$", description="IfNotPresent, Always, Never")
+    pull_secrets: tuple[str, ...] = Field(default=(), description="names of Secrets for a private registry")
     store: str = Field(description="s3://bucket/prefix, or a folder on the volume; artifacts of all runs lie there")
     shards: int = Field(default=4, ge=1, description="workers of precompute, scoring and embedding")
     parallelism: int = Field(default=2, ge=1, description="of those at a time")
-    environment: dict[str, str] = Field(default={}, description="of every step: AWS_ENDPOINT_URL, proxies; nothing secret")
+    environment: dict[str, str] = Field(default={}, description="of every step: MLFLOW_TRACKING_URI, AWS_ENDPOINT_URL; nothing secret")
     secrets: dict[str, dict[str, str]] = Field(default={}, description="name of a Secret → its key → environment variable")
     volume: Volume | None = Field(default=None, description="outlives killed steps, so that they go on where they were")
-    defaults: Resources = Resources()
-    steps: dict[str, Resources] = Field(default={}, description="by component")
+    defaults: Resources = Field(default=Resources(), description="of every step: keys as of `steps.<component>`")
+    steps: dict[str, Resources] = Field(default={}, description="resources by component, over the defaults")
 
     def of(self, step: str) -> Resources:
         """Resources of a step, defaults filled in."""
@@ -88,6 +91,22 @@ class Deployment(_Part):
         given |= {"tolerations": [one.model_dump(exclude_none=True) for one in own.tolerations or ()]}
         given |= {"pull_secrets": self.pull_secrets, "secrets": self.secrets}
         return Job.model_validate(given).model_dump_json()
+
+
+def describe(part: type[BaseModel] = Deployment, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Rows (key, default, meaning) of every key of the file."""
+    for name, field in part.model_fields.items():
+        default = str(field.default) if isinstance(field.default, (str, int)) else ""
+        yield f"{prefix}{name}", "required" if field.is_required() else default, field.description or ""
+        for inner in _parts(field.annotation) if name != "defaults" else ():
+            yield from describe(inner, f"{prefix}{name}.{'<component>.' if name == 'steps' else ''}")
+
+
+def _parts(annotation: Any) -> list[type[BaseModel]]:
+    """Models that an annotation names, in whatever it wraps them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [part for one in get_args(annotation) for part in _parts(one)]
 
 
 def read_deployment(path: Path, steps: set[str]) -> Deployment:

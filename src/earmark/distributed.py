@@ -5,9 +5,8 @@ import json
 import logging
 import os
 import signal
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,13 @@ from pydantic import BaseModel, ConfigDict
 
 from earmark import InputError
 from earmark.registry.pipeline import RUN
+from earmark.trainjob import CONTAINER, FAILED, arrives, begun, delete, ended, events, said, show_log, wait, why
 
 if TYPE_CHECKING:
     from kubeflow.trainer import TrainerClient
 
 log = logging.getLogger(__name__)
-RUNTIME, CONTAINER = "torch-distributed", "node"
+RUNTIME = "torch-distributed"
 FIGURES = "metrics.json"
 PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "EARMARK_COMMIT", RUN)
 
@@ -42,8 +42,8 @@ class Job(BaseModel):
     pull_secrets: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     secrets: dict[str, dict[str, str]] = {}
-    start_minutes: int = 60
-    run_minutes: int = 7 * 24 * 60
+    start_minutes: float = 60
+    run_minutes: float = 7 * 24 * 60
 
 
 def run_stage(folder: str, stage: str, options: dict) -> None:
@@ -92,23 +92,31 @@ def train_on_nodes(
         try:
             client.train(runtime=job.runtime, trainer=trainer, options=[Name(name), *patches])
             log.info("TrainJob %s: %d nodes of %s", name, job.nodes, job.image)
-            client.wait_for_job_status(name, status={"Running", "Complete", "Failed"}, timeout=60 * job.start_minutes)
-            last = [_log_line(line) for line in client.get_job_logs(name, follow=True)]
-            client.wait_for_job_status(name, timeout=60 * job.run_minutes)
+            wait(client, name, begun, job.start_minutes)
+            show_log(client, name)
+            end = wait(client, name, ended, job.run_minutes)
         except TimeoutError as error:
-            raise InputError(f"TrainJob {name} did not get on in time: {_events(client, name) or error}") from error
+            raise InputError(f"TrainJob {name} did not get on in time ({error}): {events(client, name) or 'see to its pods'}") from error
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"TrainJob {name} failed: {error}{_said(client, name, job.nodes)}") from error
-    if not (folder / FIGURES).exists():
-        raise InputError(f"TrainJob {name} ended without figures; its first node last said: {' / '.join(last[-3:])}")
+            raise InputError(f"TrainJob {name} failed: {why(error)}{said(client, name, job.nodes)}") from error
+        if end.status == FAILED:
+            raise InputError(f"TrainJob {name} failed: {events(client, name) or 'a node ended'}{said(client, name, job.nodes)}")
+        if not arrives(folder / FIGURES):
+            raise InputError(f"TrainJob {name} ended without figures: do its nodes mount {job.claim}?{said(client, name, job.nodes)}")
     return json.loads((folder / FIGURES).read_text())
 
 
 def connect() -> "TrainerClient":
-    """The client of the cluster that this process runs in."""
+    """The client of the cluster that this process runs in. Errors: InputError outside of one."""
     from kubeflow.trainer import TrainerClient
+    from kubernetes.config import ConfigException
 
-    return TrainerClient()
+    # it warns that a step may not read its version, in a namespace where the step has no rights and wants none
+    logging.getLogger("kubeflow.trainer.backends.kubernetes.backend").setLevel(logging.ERROR)
+    try:
+        return TrainerClient()
+    except ConfigException as error:
+        raise InputError(f"several nodes need a Kubernetes cluster, and none is configured here: {error}") from error
 
 
 def pod_patches(job: Job) -> tuple[Any, ...]:
@@ -153,41 +161,13 @@ def _cleaned_up(client: "TrainerClient", name: str) -> Iterator[None]:
     """No job of this name before or after; a termination counts as an end like any other."""
     before = signal.getsignal(signal.SIGTERM)
     signal.signal(signal.SIGTERM, _stop)
-    _delete(client, name)
+    delete(client, name)
     try:
         yield
     finally:
-        _delete(client, name)
+        delete(client, name)
         signal.signal(signal.SIGTERM, before)
 
 
 def _stop(*_: Any) -> None:
     raise SystemExit("terminated: the TrainJob is deleted; the step goes on from its checkpoint when it runs again")
-
-
-def _delete(client: "TrainerClient", name: str) -> None:
-    with suppress(RuntimeError, ValueError):  # there is none
-        client.delete_job(name)
-        time.sleep(1)
-
-
-def _log_line(line: str) -> str:
-    log.info("node-0: %s", line.rstrip())
-    return line.rstrip()
-
-
-def _said(client: "TrainerClient", name: str, nodes: int) -> str:
-    """The last lines of every node, those that failed among them."""
-    said = []
-    for number in range(nodes):
-        with suppress(RuntimeError, ValueError, TimeoutError):
-            lines = [line.rstrip() for line in "\n".join(client.get_job_logs(name, step=f"node-{number}")).splitlines() if line.strip()]
-            said.append(f"node-{number}: {' / '.join(lines[-3:])}")
-    return "".join(f"\n{one}" for one in said)
-
-
-def _events(client: "TrainerClient", name: str) -> str:
-    """What the cluster says of the job's pods: no such image, no node with a GPU."""
-    with suppress(RuntimeError, NotImplementedError, TimeoutError):
-        return "; ".join(dict.fromkeys(event.message for event in client.get_job_events(name)[-5:]))
-    return ""

@@ -190,6 +190,19 @@ def test_a_wrong_deployment_is_named_with_its_key(deploy, changes, said):
     assert "deployment.yaml" in str(caught.value)
 
 
+def test_a_pipeline_without_an_mlflow_server_compiles_with_a_warning(deploy, tmp_path):
+    assert "no MLflow server is named" in compile_to(tmp_path, "--deployment", str(deploy())).stderr
+    named = deploy(environment={"MLFLOW_TRACKING_URI": "http://mlflow:5000"})
+    assert compile_to(tmp_path, "--deployment", str(named)).stderr == ""
+
+
+def test_the_documented_keys_are_those_of_the_deployment_file(tmp_path):
+    said = compile_to(tmp_path / "none", "--describe")
+    assert "| `steps.<component>.gpu.count` | 1 |" in said.stdout
+    assert said.stdout in (ROOT / "docs/kubeflow.md").read_text(), "write the output of python -m pipelines.compile --describe there"
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_deployment_that_is_not_there_or_no_yaml_is_said(tmp_path):
     done = compile_to(tmp_path, "--deployment", str(tmp_path / "none.yaml"))
     assert done.returncode == 1

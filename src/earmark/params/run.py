@@ -57,7 +57,7 @@ def load(path: Path, overlays: list[Path] | None = None, assignments: list[str] 
     for overlay in overlays or []:
         merge(content, _read_yaml(overlay))
     for assignment in assignments or []:
-        _assign(content, assignment)
+        assign(content, assignment)
     return parse(content, str(path))
 
 
@@ -120,7 +120,8 @@ def _alike(below: dict[str, Any], above: dict[str, Any]) -> bool:
     return above.get("kind", below.get("kind")) == below.get("kind")
 
 
-def _assign(content: dict[str, Any], assignment: str) -> None:
+def assign(content: dict[str, Any], assignment: str) -> None:
+    """Lay one `key.path=value` over settings; the value is YAML. Errors: InputError when it is written otherwise."""
     path, separator, value = assignment.partition("=")
     if not separator:
         raise InputError(f"--set {assignment}: write key.path=value")
