@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import dvc_push
 import gpu
 import scoring
 import steps
@@ -17,7 +18,7 @@ import tracing
 
 def main() -> None:
     console, rows = Console(), []
-    for module in (metrics, features, scoring, tracing, download, steps, gpu):
+    for module in (metrics, features, scoring, tracing, download, dvc_push, steps, gpu):
         with console.status(module.__name__):
             rows += module.rows()
     with console.status("memory"):

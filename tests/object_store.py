@@ -38,12 +38,24 @@ def http_answers(address: str) -> bool:
         return False
 
 
-class S3:
-    """An S3 server over HTTP with one bucket."""
+PROGRAM = """
+import sys, time
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import run_simple
+application = DomainDispatcherApplication(create_backend_app)
+def answer(environment, start_response):
+    time.sleep(float(sys.argv[2]))
+    return application(environment, start_response)
+run_simple("127.0.0.1", int(sys.argv[1]), answer, threaded=True)
+"""
 
-    def __init__(self):
+
+class S3:
+    """An S3 server over HTTP with one bucket; it answers no request before `latency_seconds`."""
+
+    def __init__(self, latency_seconds: float = 0.0):
         self.address = f"http://127.0.0.1:{(port := free_port())}"
-        command = [sys.executable, "-c", "import sys; from moto.server import main; main(sys.argv[1:])", "-H", "127.0.0.1", "-p", str(port)]
+        command = [sys.executable, "-c", PROGRAM, str(port), str(latency_seconds)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(lambda: http_answers(self.address), "the S3 server", self.process)
         self.client = boto3.client(
