@@ -19,7 +19,7 @@ from timing import row, show
 from earmark import params, stages
 from earmark.files import write_table
 
-FILES, SECONDS, HOURS, CORES = 20, 30, 6.0, ("0", "1")
+FILES, SECONDS, HOURS, CORES = 20, 30, 40.0, ("0", "1")
 LEAST = 1.7
 
 
