@@ -145,7 +145,7 @@ def metrics(
 @app.command()
 def copysynthesis(
     bonafide: Annotated[Path, typer.Option(help="folder of recordings")],
-    out: Annotated[Path, typer.Option(help="folder of the labelled corpus to make")],
+    out: Annotated[Path, typer.Option(help="new folder for the labelled corpus")],
     systems: Annotated[list[str] | None, typer.Option("--system", help="system to use; may be repeated; by default all")] = None,
     seed: int = 688,
 ) -> None:

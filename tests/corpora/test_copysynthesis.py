@@ -152,3 +152,10 @@ def test_a_folder_without_recordings_is_refused(tmp_path):
         synthesize_folder(tmp_path, tmp_path / "corpus")
     with pytest.raises(InputError, match="is no folder"):
         synthesize_folder(tmp_path / "nothing", tmp_path / "corpus")
+
+
+def test_what_lies_in_the_folder_to_write_is_kept(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="is there and not empty: give --out a new folder"):
+        synthesize_folder(tmp_path, tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"

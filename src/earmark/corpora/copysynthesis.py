@@ -113,8 +113,11 @@ def synthesize_folder(
 ) -> None:
     """Make a corpus that stands alone out of any folder of recordings: 16 kHz copies in `output/bonafide`, spoofs beside them.
 
-    A protocol.tsv in the folder brings speakers, groups and splits. Errors: InputError when the folder has no recordings.
+    A protocol.tsv in the folder brings speakers, groups and splits. Errors: InputError when the folder has no recordings, or `output`
+    holds anything: nobody's files are replaced.
     """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"{output} is there and not empty: give --out a new folder, or remove it")
     systems = list_systems() if systems is None else list(systems)
     _check_systems(systems)
     rows = _find_recordings(bonafide)
