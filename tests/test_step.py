@@ -14,6 +14,7 @@ from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Metrics
 from earmark import stages, step
 from earmark.download.fetch import fetch
 from earmark.params import DownloadParams, Params
+from earmark.registry.journal import PLACE, journals
 from earmark.store import Pointer, gone, load, open_store, save
 
 
@@ -141,6 +142,16 @@ def test_what_the_user_can_mend_is_one_line_and_leaves_no_output(cluster):
     with pytest.raises(SystemExit, match=r"error: fit_ensemble: .*ensemble\.coverag"):
         step.run_step("fit_ensemble", arguments)
     assert not Path(arguments["output"].path).exists()
+
+
+def test_what_mlflow_was_not_there_to_take_outlives_the_step(cluster, tmp_path):
+    tracking = json.dumps({"enabled": True, "uri": "http://127.0.0.1:9", "timeout_seconds": 1, "wait_seconds": 0.1})
+    step.run_step("fit_ensemble", cluster.arguments("fit_ensemble", tracking=tracking))
+    assert list((tmp_path / "work/earmark-steps").iterdir()) == []
+    (kept,) = journals(tmp_path / "work" / PLACE)
+    assert kept.about["stage"] == "fit_ensemble"
+    assert kept.ending["status"] == "FINISHED"
+    assert kept.events()[0]
 
 
 PROGRAM = """

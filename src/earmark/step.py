@@ -22,6 +22,7 @@ import pandas as pd
 from earmark import InputError, params, stages
 from earmark.files import complete, file_digest, remove, write_json
 from earmark.provenance import ORIGINS, origins
+from earmark.registry.journal import PLACE, journals
 from earmark.registry.pipeline import RUN
 from earmark.store import STEPS, Gone, Pointer, Store, gone, load, open_store, save
 
@@ -63,14 +64,11 @@ class Step:
 
 def run_step(name: str, arguments: dict[str, Any]) -> dict[str, float]:
     """Run a component's stage and write pointer and metrics into its output artifacts; return the metrics."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
     if arguments.get("run"):
         os.environ[RUN] = arguments["run"]
-    try:
+    with _plain(name):
         step, store = Step.of(name, arguments), open_store(arguments["store"])
         pointer, metrics = _recall(step, store) or _make(step, store, arguments)
-    except InputError as error:
-        sys.exit(f"error: {name}: {error}")  # no traceback: the user can mend it
     write_json(Path(arguments["output"].path), pointer.content)
     arguments["output"].metadata |= {"digest": pointer.digest, "store": store.place, "step": step.key, "origins": pointer.origins}
     arguments["metrics"].metadata |= metrics
@@ -79,7 +77,8 @@ def run_step(name: str, arguments: dict[str, Any]) -> dict[str, float]:
 
 def unite(parts: list[Any], output: Any) -> None:
     """One pointer to the files of all parts. Errors: as `Pointer.union`."""
-    whole = Pointer.union(Pointer.read(Path(part.path)) for part in parts)
+    with _plain("gather"):
+        whole = Pointer.union(Pointer.read(Path(part.path)) for part in parts)
     write_json(Path(output.path), whole.content)
     output.metadata |= {"digest": whole.digest, "store": whole.store}
 
@@ -108,21 +107,16 @@ def run_promotion(arguments: dict[str, Any]) -> None:
     """Promote as the gate's decision, an artifact, says."""
     from earmark.registry.promote import promote
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
-    tracking = params.parse({"tracking": _parse("tracking", arguments["tracking"])}, "the arguments of promote").tracking
-    with tempfile.TemporaryDirectory() as scratch:
+    with _plain("promote"), tempfile.TemporaryDirectory() as scratch:
         decision = Path(scratch) / "decision.json"
         fetch(arguments["decision"], decision.name, str(decision))
-        try:
-            promote(tracking, decision)
-        except InputError as error:
-            sys.exit(f"error: promote: {error}")
+        promote(_tracking(arguments["tracking"]), decision)
 
 
 def run_report(state: str, error: str, store: str, run: str, tracking: str) -> None:
     """Say how a pipeline run ended and where its results are."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
-    server = params.parse({"tracking": _parse("tracking", tracking)}, "the arguments of report").tracking
+    with _plain("report"):
+        server = _tracking(tracking)
     log.info("run %s: %s%s", run, state, f": {error}" if error else "")
     log.info("artifacts: %s; runs and models: %s, experiment %s", store, server.uri if server.enabled else "not tracked", server.experiment)
 
@@ -131,13 +125,9 @@ def run_fetch(model: str, tracking: str, store: str, output: Any) -> None:
     """Put a model of the registry into the store and a pointer to it into an artifact."""
     from earmark.registry.fetch import fetch as fetch_model
 
-    settings = params.parse({"tracking": _parse("tracking", tracking)}, "the arguments of fetch_model").tracking
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            folder = fetch_model(settings, model, Path(scratch) / "models")
-            pointer = save(folder, open_store(store), Path(scratch) / "packs")
-        except InputError as error:
-            sys.exit(f"error: fetch_model: {error}")
+    with _plain("fetch_model"), tempfile.TemporaryDirectory() as scratch:
+        folder = fetch_model(_tracking(tracking), model, Path(scratch) / "models")
+        pointer = save(folder, open_store(store), Path(scratch) / "packs")
     write_json(Path(output.path), pointer.content)
     output.metadata |= {"digest": pointer.digest, "store": store, "model": model}
 
@@ -146,13 +136,27 @@ def join_verdicts(parts: list[Any], place: str) -> dict[str, float]:
     """Write the lines of all workers to one file; count the answers."""
     from earmark.verdict.batch import count, read_verdicts
 
-    whole = Pointer.union(Pointer.read(Path(part.path)) for part in parts)
-    with tempfile.TemporaryDirectory() as scratch:
+    with _plain("list_verdicts"), tempfile.TemporaryDirectory() as scratch:
+        whole = Pointer.union(Pointer.read(Path(part.path)) for part in parts)
         load(whole, Path(scratch) / "verdicts", open_store(whole.store))
         found = read_verdicts(Path(scratch) / "verdicts")
     with complete(Path(place)) as aside:
         aside.write_text("".join(f"{one.model_dump_json()}\n" for one in found))
     return count(found)
+
+
+@contextmanager
+def _plain(name: str) -> Iterator[None]:
+    """Log as the command line does; what the user can mend ends the step with one line and no traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
+    try:
+        yield
+    except InputError as error:
+        sys.exit(f"error: {name}: {error}")
+
+
+def _tracking(text: str) -> params.TrackingParams:
+    return params.parse({"tracking": _parse("tracking", text)}, "argument tracking").tracking
 
 
 def code_digest() -> str:
@@ -221,7 +225,17 @@ def _workspace(step: Step) -> Iterator[Path]:
         yield folder
     finally:
         os.chdir(before)
+    _keep_journals(folder, root.parent)
     remove(folder)
+
+
+def _keep_journals(folder: Path, place: Path) -> None:
+    """What MLflow was not there to take outlives the step's folder."""
+    for journal in journals(folder / PLACE):
+        kept = place / PLACE / journal.folder.name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(journal.folder, kept)
+        log.warning("not all of it reached MLflow: %s is kept; run `earmark sync` in %s, with the tracking of this run", kept, place)
 
 
 def _materialise(pointer: Pointer, place: Path, store: Store) -> None:
