@@ -1,8 +1,11 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from earmark import InputError, params
+from earmark.corpora.copysynthesis import SYSTEMS
+from earmark.params.run import read_assignment
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
@@ -87,6 +90,39 @@ def test_a_missing_file_and_a_malformed_assignment_are_refused(tmp_path):
         params.load(tmp_path / "own.yaml", assignments=["training.lr=fast"])
     with pytest.raises(InputError, match="--set"):
         params.load(tmp_path / "own.yaml", assignments=["training.lr=[1"])
+
+
+def test_a_wrong_setting_is_blamed_on_the_layer_that_it_stands_in(tmp_path):
+    (tmp_path / "base.yaml").write_text("seed: 1\ntraining: {epochs: 3}")
+    (tmp_path / "small.yaml").write_text("training: {lr: slow}")
+    with pytest.raises(InputError) as caught:
+        params.load(tmp_path / "base.yaml", [tmp_path / "small.yaml"], ["trainin.epochs=2", "corpora=[{adapter: none}]"])
+    lines = sorted(str(caught.value).splitlines())
+    assert [line.split(": ")[0] for line in lines] == ["--set corpora=[{adapter", "--set trainin.epochs=2", str(tmp_path / "small.yaml")]
+
+
+def test_a_refused_corpus_is_named_once():
+    assert explain({"corpora": [{"adapter": "none"}]}).startswith("own.yaml: corpora.0.adapter: Input should be 'folder'")
+    assert len(explain({"corpora": [{"adapter": "none"}]}).splitlines()) == 1
+
+
+def test_yaml_that_cannot_be_read_is_named_with_its_line(tmp_path):
+    (tmp_path / "own.yaml").write_text("seed: 1\ntraining: {epochs: 3")
+    with pytest.raises(InputError, match=r"own\.yaml: not YAML: line 2, column 21: ") as caught:
+        params.load(tmp_path / "own.yaml")
+    assert "<unicode" not in str(caught.value)
+
+
+def test_every_copy_synthesis_system_may_be_named_and_no_other():
+    assert set(SYSTEMS) == set(get_args(params.CopySystem))
+    assert "'world'" in explain({"copysynthesis": {"known": ["vocoder9"]}})
+
+
+@pytest.mark.parametrize("value", [("train", "dev"), None, True, {}, 1e-7, "mlaad", "a: b", "yes"])
+def test_a_spelt_value_is_what_an_assignment_takes(value):
+    line = params.spell(value)
+    assert "\n" not in line
+    assert read_assignment(f"key={line}") == {"key": list(value) if isinstance(value, tuple) else value}
 
 
 def test_settings_cannot_be_changed_after_they_were_checked():

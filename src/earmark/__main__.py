@@ -19,6 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+PARAMS = Path("params.yaml")
 ParamsFile = Annotated[Path, typer.Option("--params", help="settings of the run")]
 ENROLLED = Path("artifacts/enrolled.safetensors")
 Shard = Annotated[str, typer.Option("--shard", help="i/n: the i-th of n workers that share this stage")]
@@ -26,14 +27,30 @@ Shard = Annotated[str, typer.Option("--shard", help="i/n: the i-th of n workers 
 Member = Annotated[str, typer.Option("--member", help="train this member of the tracer alone; other workers train the others")]
 
 
+def _unless_absent(file: Path) -> Path | None:
+    """The settings to read; none where the usual file is not there and nobody named another."""
+    return None if file == PARAMS and not file.exists() else file
+
+
+def _find_preset(name: str) -> Path:
+    """A preset by name, or an overlay by path."""
+    if Path(name).suffix:
+        return Path(name)
+    known = sorted(path.stem for path in Path("presets").glob("*.yaml"))
+    if name not in known:
+        there = f"presets/ holds {', '.join(known)}" if known else "there is no folder presets/ here: name a file"
+        raise InputError(f"--preset {name}: {there}")
+    return Path("presets") / f"{name}.yaml"
+
+
 def _add_stage(stage: stages.Stage) -> None:
-    def plain(params_file: ParamsFile = Path("params.yaml")) -> None:
+    def plain(params_file: ParamsFile = PARAMS) -> None:
         stages.run(stage.name, params.load(params_file))
 
-    def sharded(params_file: ParamsFile = Path("params.yaml"), shard: Shard = "1/1") -> None:
+    def sharded(params_file: ParamsFile = PARAMS, shard: Shard = "1/1") -> None:
         stages.run(stage.name, params.load(params_file), shard=shard)
 
-    def by_member(params_file: ParamsFile = Path("params.yaml"), member: Member = "") -> None:
+    def by_member(params_file: ParamsFile = PARAMS, member: Member = "") -> None:
         stages.run(stage.name, params.load(params_file), member=member)
 
     command = {None: plain, "shard": sharded, "member": by_member}[stage.option]
@@ -55,7 +72,7 @@ def download(
     to: Annotated[str | None, typer.Option(help="folder to fetch into (default: data, weights), or s3://bucket/prefix to copy to")] = None,
     weights: Annotated[list[str] | None, typer.Option(help="pretrained weights of --list, made safetensors; may be repeated")] = None,
     list_: Annotated[bool, typer.Option("--list", help="print what is known by name")] = False,
-    params_file: ParamsFile = Path("params.yaml"),
+    params_file: ParamsFile = PARAMS,
 ) -> None:
     """Fetch corpora and weights, verified and unpacked, each into a folder of its own; a killed download goes on where it was."""
     from earmark.download import command
@@ -68,7 +85,7 @@ def download(
             raise InputError("--to belongs to names and addresses: earmark download NAME --to PLACE; the stage writes data/")
         stages.run("download", params.load(params_file))
         return
-    settings = (params.load(params_file) if params_file.exists() else params.Params()).download
+    settings = params.load(_unless_absent(params_file)).download
     command.download(sources or [], weights or [], to, settings, Path(stages.ARTIFACTS["data"]))
 
 
@@ -86,7 +103,7 @@ def doctor(
     if corpus is None:
         if out or json:
             raise InputError("--out and --json belong to a corpus: earmark doctor CORPUS; the stage writes artifacts/diagnosis")
-        stages.run("doctor", params.load(params_file or Path("params.yaml")))
+        stages.run("doctor", params.load(params_file or PARAMS))
         return
     from earmark.doctor.command import check_folder
 
@@ -96,7 +113,7 @@ def doctor(
 
 @app.command("params")
 def show_params(
-    params_file: ParamsFile = Path("params.yaml"),
+    params_file: ParamsFile = PARAMS,
     preset: Annotated[list[str] | None, typer.Option(help="overlay from presets/, by name or path; may be repeated")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value, laid over the presets; may be repeated")] = None,
     output: Annotated[
@@ -104,8 +121,7 @@ def show_params(
     ] = None,
 ) -> None:
     """Print every setting with its value, provenance and description, or write the params file that a run uses."""
-    overlays = [path if (path := Path(name)).suffix else Path("presets") / f"{name}.yaml" for name in preset or []]
-    settings = params.load(params_file, overlays, set_)
+    settings = params.load(_unless_absent(params_file), [_find_preset(name) for name in preset or []], set_)
     if output:
         from earmark.files import complete
 
@@ -113,13 +129,13 @@ def show_params(
             aside.write_text(params.dump(settings))
         return
     from rich.console import Console
-    from rich.table import Column, Table
+    from rich.padding import Padding
+    from rich.text import Text
 
-    rows = list(params.describe(settings))
-    table = Table(Column("key", min_width=max(len(key) for key, *_ in rows)), "value", "from", "description")
-    for key, value, provenance, description in rows:
-        table.add_row(key, str(value), provenance, description)
-    Console().print(table)
+    console = Console(highlight=False)
+    for key, value, provenance, description in params.describe(settings):
+        console.print(Text.assemble((key, "bold"), f" = {params.spell(value)}  ", (f"[{provenance}]", "dim")), soft_wrap=True)
+        console.print(Padding(Text(description), (0, 0, 0, 4), expand=False))
 
 
 @app.command()
@@ -166,7 +182,7 @@ def check(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     enrolled: Annotated[Path | None, typer.Option(help=f"file of enrolled sources; default model: {ENROLLED}")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of --json and end")] = False,
-    params_file: Annotated[Path, typer.Option("--params", help="says where MLflow is, for a model that lies there")] = Path("params.yaml"),
+    params_file: Annotated[Path, typer.Option("--params", help="says where MLflow is, for a model that lies there")] = PARAMS,
 ) -> None:
     """Judge recordings: bona fide, spoof or inconclusive, how sure, and from which source. Exit code 3: some could not be judged."""
     from earmark.verdict import command
@@ -177,7 +193,7 @@ def check(
     if not inputs:
         raise InputError("say what to check: earmark check FILE, a folder, or - for stdin")
     compute = params.parse({"compute": {"device": device}}, "--device").compute
-    tracking = (params.load(params_file) if params_file.exists() else params.Params()).tracking
+    tracking = params.load(_unless_absent(params_file)).tracking
     if enrolled is None and model == stages.ARTIFACTS["model"] and ENROLLED.exists():
         enrolled = ENROLLED
     judge = command.load_judge(command.find_model(model, tracking), model, enrolled, compute, prior)
@@ -190,7 +206,7 @@ def enrol(
     source: Annotated[str | None, typer.Option(help="name of the source that the clips are of")] = None,
     list_: Annotated[bool, typer.Option("--list", help="print the enrolled sources")] = False,
     remove: Annotated[str | None, typer.Option(help="name of an enrolled source to take out again")] = None,
-    params_file: ParamsFile = Path("params.yaml"),
+    params_file: ParamsFile = PARAMS,
     file: Annotated[Path, typer.Option(help="file of the enrolled sources")] = ENROLLED,
 ) -> None:
     """Teach the fitted ensemble a source from a few clips, without training: earmark enrol --source NAME FOLDER."""
@@ -201,7 +217,7 @@ def enrol(
 
 
 @app.command()
-def sync(params_file: ParamsFile = Path("params.yaml")) -> None:
+def sync(params_file: ParamsFile = PARAMS) -> None:
     """Send to MLflow what was logged while its server was away; nothing is lost or sent twice."""
     from earmark.registry.commands import sync
 
@@ -210,7 +226,7 @@ def sync(params_file: ParamsFile = Path("params.yaml")) -> None:
 
 @app.command()
 def promote(
-    params_file: ParamsFile = Path("params.yaml"),
+    params_file: ParamsFile = PARAMS,
     decision: Annotated[Path, typer.Option(help="the gate's record")] = Path(stages.ARTIFACTS["decision"]) / "decision.json",
     by: Annotated[str | None, typer.Option(help="who promotes; by default user@host")] = None,
 ) -> None:
@@ -222,7 +238,7 @@ def promote(
 
 @app.command()
 def rollback(
-    params_file: ParamsFile = Path("params.yaml"),
+    params_file: ParamsFile = PARAMS,
     by: Annotated[str | None, typer.Option(help="who goes back; by default user@host")] = None,
     reason: Annotated[str, typer.Option(help="why, for the record")] = "",
 ) -> None:

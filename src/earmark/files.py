@@ -43,6 +43,12 @@ def complete(path: Path) -> Iterator[Path]:
         remove(aside)
 
 
+def refuse_filled(folder: Path) -> None:
+    """Errors: InputError when a folder that is to be written holds anything: nobody's files are replaced."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there and not empty: name a new folder, or remove it")
+
+
 def _unwritable(path: Path, error: Exception) -> InputError:
     return InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}; free space or choose another place")
 

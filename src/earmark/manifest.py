@@ -19,7 +19,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         content = path.read_bytes()
         manifest = json.loads(content)
     except FileNotFoundError:
-        raise InputError(f"{folder} is no model of earmark: it has no {MANIFEST}; `earmark package_model` makes one") from None
+        raise InputError(
+            f"{folder} is no model of earmark: it has no {MANIFEST}; `dvc repro` makes artifacts/model, `check --model` takes another"
+        ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not readable ({error}): fetch the model again, or package it again") from error
     if manifest.get("schema", 0) > SCHEMA:

@@ -188,7 +188,7 @@ def test_a_batch_of_recordings_is_what_the_scoring_pipeline_downloads(kubeflow, 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--set", "training.epochs=0"], "the arguments: training.epochs: Input should be greater than or equal to 1, not 0"),
+        (["--set", "training.epochs=0"], "--set training.epochs=0: training.epochs: Input should be greater than or equal to 1, not 0"),
         (["--set", "training.epoch=1"], "training.epoch: unknown key"),
         (["--set", "trainin.epochs=1"], "--set trainin.epochs=1: earmark-training has no parameter trainin; it has audio, augmentation"),
         (["--set", "training.epochs"], "--set training.epochs: write key.path=value"),

@@ -54,6 +54,13 @@ def test_two_runs_make_the_same_bytes(spoken, tmp_path):
     assert digest(tmp_path / "again") == digest(spoken)
 
 
+def test_a_folder_that_holds_anything_is_left_alone(tmp_path):
+    (tmp_path / "own.wav").write_bytes(b"mine")
+    with pytest.raises(InputError, match="is there and not empty"):
+        voices.speak(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["own.wav"]
+
+
 def test_an_unknown_voice_is_named():
     with pytest.raises(InputError, match="no voice xx-nowhere"):
         voices.Engine().choose("xx-nowhere")

@@ -81,9 +81,24 @@ def test_statuses_follow_severity(found):
 
 
 def test_nothing_is_found_in_a_clean_corpus(healthy):
-    assert {finding.check: (finding.status, finding.count) for finding in healthy.findings} == dict.fromkeys(ORDER, ("pass", 0))
+    found = {finding.check: (finding.status, finding.count) for finding in healthy.findings}
+    assert found == dict.fromkeys(ORDER, ("pass", 0)) | {"group_leak": ("not judged", 0)}, "the corpus names no groups"
     assert healthy.status == "pass"
     assert len(healthy.cues) > 20
+
+
+def test_leaks_of_speakers_that_nobody_named_are_not_judged(clean, healthy):
+    table = read_folder(clean, TrialsParams())
+    settings = DoctorParams(cheap_cues="off")
+    finding = of(diagnose(table.assign(speaker=None), settings, TrialsParams()), "speaker_leak")
+    assert (finding.status, finding.count) == ("not judged", 0)
+    assert "no speaker is named" in finding.summary
+    assert "protocol.tsv" in finding.advice
+    half = table.assign(corpus=["one" if row % 2 else "two" for row in range(len(table))])
+    half["speaker"] = half["speaker"].where(half["corpus"] == "one")
+    finding = of(diagnose(half, settings, TrialsParams()), "speaker_leak")
+    assert (finding.status, finding.summary) == ("pass", "two: no speaker is named, so what leaks is not known")
+    assert of(healthy, "speaker_leak").summary == ""
 
 
 def test_checks_that_are_off_say_so(planted):
@@ -138,10 +153,10 @@ def test_a_failed_check_stops_the_pipeline_and_leaves_a_report_to_read(planted, 
     with pytest.raises(InputError) as caught:
         stages.run("doctor", Params(), tmp_path)
     said = str(caught.value)
-    assert "speaker_leak: 1 speakers" in said
+    assert "speaker_leak: 1 speaker: " in said
     assert "two-splits" in said
     assert f"{beside}/report.html" in said
-    assert "duplicates: 1 recordings" not in said
+    assert "duplicates: 1 recording:" not in said
     assert (beside / "report.html").exists()
     with pytest.raises(InputError, match="artifacts/diagnosis does not exist: run `earmark doctor` first"):
         stages.run("precompute_cqt", Params(), tmp_path)
@@ -168,10 +183,12 @@ def test_the_command_prints_a_table_and_exits_1_when_a_check_fails(planted, tmp_
     with pytest.raises(SystemExit) as caught:
         main()
     assert caught.value.code == 1
-    rows = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line.count("│") > 4}
+    printed = capsys.readouterr().out
+    rows = {line.split("│")[1].strip(): line for line in printed.splitlines() if line.count("│") > 4}
+    assert "speaker_leak: two-splits\n" in printed
     assert set(ORDER) <= set(rows)
     assert "fail" in rows["file_leak"]
-    assert "1 recordings" in rows["file_leak"]
+    assert "1 recording " in rows["file_leak"]
     assert (tmp_path / "report/report.html").exists()
 
 

@@ -21,7 +21,7 @@ from earmark import InputError
 from earmark.audio.decode import read
 from earmark.corpora import codecs, folder, imitations, vocoders
 from earmark.corpora.analysis import SAMPLE_RATE
-from earmark.files import complete
+from earmark.files import complete, refuse_filled
 
 LOG = logging.getLogger(__name__)
 System = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -116,8 +116,7 @@ def synthesize_folder(
     A protocol.tsv in the folder brings speakers, groups and splits. Errors: InputError when the folder has no recordings, or `output`
     holds anything: nobody's files are replaced.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{output} is there and not empty: give --out a new folder, or remove it")
+    refuse_filled(output)
     systems = list_systems() if systems is None else list(systems)
     _check_systems(systems)
     rows = _find_recordings(bonafide)

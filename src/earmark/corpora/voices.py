@@ -13,7 +13,7 @@ import soxr
 from earmark import InputError
 from earmark.corpora.analysis import SAMPLE_RATE
 from earmark.corpora.copysynthesis import write
-from earmark.files import complete
+from earmark.files import complete, refuse_filled
 
 # espeak-ng's speak_lib.h
 SYNCHRONOUS, CHARACTERS, UTF8 = 2, 1, 1
@@ -70,8 +70,9 @@ bona fide so that it runs without any download; figures on them say that the pip
 def speak(output: Path) -> None:
     """Write 192 clips of 24 voices as 16 kHz FLAC with protocol.tsv and README.txt to `output`; the same bytes each time.
 
-    Errors: InputError when espeak-ng is not installed or lacks a voice.
+    Errors: InputError when espeak-ng is not installed or lacks a voice, or `output` holds anything.
     """
+    refuse_filled(output)
     with complete(output) as aside:
         aside.mkdir(parents=True)
         # in a process of its own: the engine keeps state from clip to clip, and a second run must find it fresh

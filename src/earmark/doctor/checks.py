@@ -1,6 +1,7 @@
 """The checks of files, labels and splits. `table` is the protocol beside the columns of `examine_all`."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -88,8 +89,19 @@ def check_leaks(table: pd.DataFrame, settings: DoctorParams) -> list[Finding]:
     for column, severity in (("speaker", settings.speaker_leak), ("group", settings.group_leak)):
         advice = f"move all of a {column} to one split, or leave the split empty: earmark's own splits keep each {column} together"
         what = f"one {column} in several splits"
-        found.append(judge(f"{column}_leak", severity, _crossing(table, column), what, advice, unit=f"{column}s"))
+        judged = judge(f"{column}_leak", severity, _crossing(table, column), what, advice, unit=f"{column}s")
+        nameless = sorted(corpus for corpus, rows in table.groupby("corpus") if rows[column].isna().all())
+        found.append(_admit(judged, column, nameless, all_of_them=len(nameless) == table["corpus"].nunique()))
     return found
+
+
+def _admit(finding: Finding, column: str, nameless: list[str], all_of_them: bool) -> Finding:
+    """Where corpora do not name their speakers or groups, none was found because none was looked for: say so."""
+    if not nameless or finding.count:
+        return finding
+    said = f"{', '.join(nameless)}: no {column} is named, so what leaks is not known"
+    advice = f"say each utterance's {column} in protocol.tsv" if all_of_them else ""
+    return replace(finding, status="not judged" if all_of_them else finding.status, summary=said, advice=advice)
 
 
 def _crossing(table: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -8,10 +8,10 @@ from rich.table import Table
 
 from earmark import InputError
 from earmark import params as settings
-from earmark.doctor.diagnose import Diagnosis, diagnose, read_folder, write_report
+from earmark.doctor.diagnose import NAMED, Diagnosis, diagnose, read_folder, write_report
 from earmark.params import Params
 
-STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "off": "dim"}
+STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "off": "dim", "not judged": "dim"}
 
 
 def check_folder(corpus: Path, params_file: Path | None, out: Path | None, as_json: bool) -> bool:
@@ -26,6 +26,8 @@ def check_folder(corpus: Path, params_file: Path | None, out: Path | None, as_js
         print(json.dumps(diagnosis.to_json(), indent=2, allow_nan=False))
     else:
         show(diagnosis, Console())
+        if not out:
+            print("--out FOLDER writes the report: every file, with what was found in it, as a page, JSON and CSVs")
     return not diagnosis.failed
 
 
@@ -33,10 +35,10 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
     """Print a row a check: how it went, how much was found, and what to do."""
     table = Table("check", "severity", "result", "found", "what", title=f"{len(diagnosis.table)} utterances: {diagnosis.status}")
     for finding in diagnosis.findings:
-        found = f"{finding.count} {finding.unit}" if finding.count else "–"
         style = STYLES[finding.status]
-        table.add_row(finding.check, finding.severity, f"[{style}]{finding.status}[/]", found, finding.summary)
+        table.add_row(finding.check, finding.severity, f"[{style}]{finding.status}[/]", finding.found or "–", finding.summary)
     console.print(table)
     for finding in diagnosis.findings:
-        for line in finding.advice.splitlines():
+        named = [finding.first(NAMED)] if finding.count and finding.check != "cheap_cues" else []
+        for line in named + finding.advice.splitlines():
             console.print(f"{finding.check}: {line}", markup=False, highlight=False)

@@ -87,7 +87,7 @@ def check_cues(table: pd.DataFrame, settings: DoctorParams, seed: int) -> tuple[
     advice = "\n".join(f"{cue}: {ADVICE.get(cue, HISTORY_ADVICE)}" for cue in found["cue"].unique())
     finding = judge("cheap_cues", settings.cheap_cues, found, what, advice, unit="cues")
     if not parts:
-        finding = replace(finding, summary=f"not judged: no split has {settings.min_trials} trials of both keys")
+        finding = replace(finding, status="not judged", summary=f"no split has {settings.min_trials} trials of both keys")
     return finding, cues
 
 

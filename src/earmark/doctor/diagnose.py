@@ -24,7 +24,7 @@ ORDER = (
     "unreadable", "silent", "clipped", "label_conflicts", "duplicates", "near_duplicates",
     "speaker_leak", "group_leak", "file_leak", "near_duplicate_leak", "cheap_cues",
 )  # fmt: skip
-NAMED = 3  # culprits in the stage's error
+NAMED = 3  # culprits in the stage's error, and in the terminal
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,7 @@ def run(protocol: pd.DataFrame, settings: DoctorParams, trials: TrialsParams, ou
 def explain(diagnosis: Diagnosis, report: Path) -> str:
     """What failed, a line a check, and what to do."""
     failed = diagnosis.failed
-    lines = [f"  {f.check}: {f.count} {f.unit}: {f.summary}; first {', '.join(_name(f.culprits))}" for f in failed]
+    lines = [f"  {finding.check}: {finding.found}: {finding.summary}: {finding.first(NAMED)}" for finding in failed]
     plural = "checks" if len(failed) > 1 else "check"
     mend = f"read {report}, mend the corpora, or set doctor.{failed[0].check} to warn in params"
     return "\n".join([f"the corpora fail {len(failed)} {plural}:", *lines, mend])
-
-
-def _name(culprits: pd.DataFrame) -> list[str]:
-    """The first culprits, by what tells them apart."""
-    column = next(name for name in ("utterance_id", "speaker", "group", "cue") if name in culprits)
-    return [str(name) for name in culprits[column].drop_duplicates().head(NAMED)]

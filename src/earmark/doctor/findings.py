@@ -13,7 +13,7 @@ SHOWN = 20  # culprits in report.json and report.html; the CSV has all
 
 @dataclass(frozen=True)
 class Finding:
-    """Outcome of a check: `status` is pass, warn, fail or off; `count` things are wrong, a row of `culprits` for each file or name."""
+    """Outcome of a check: `status` is pass, warn, fail, off or "not judged"; `count` things are wrong, a row of `culprits` for each."""
 
     check: str
     severity: str
@@ -24,9 +24,20 @@ class Finding:
     advice: str = ""
     culprits: pd.DataFrame = field(default_factory=pd.DataFrame)
 
+    @property
+    def found(self) -> str:
+        """How much: "1 file"; nothing when nothing is wrong."""
+        return f"{self.count} {self.unit[:-1] if self.count == 1 else self.unit}" if self.count else ""
+
+    def first(self, number: int) -> str:
+        """The first culprits, by what tells them apart."""
+        column = next((name for name in ("utterance_id", "speaker", "group", "cue") if name in self.culprits), None)
+        names = [str(name) for name in self.culprits[column].drop_duplicates()] if column else []
+        return ", ".join(names[:number]) + (" …" if len(names) > number else "")
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, culprits capped."""
-        plain = {name: getattr(self, name) for name in ("check", "severity", "status", "count", "unit", "summary", "advice")}
+        plain = {name: getattr(self, name) for name in ("check", "severity", "status", "count", "unit", "found", "summary", "advice")}
         return plain | {"culprits": records(self.culprits.head(SHOWN)), "culprits_total": len(self.culprits)}
 
 

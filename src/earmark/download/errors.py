@@ -8,11 +8,11 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class TransientError(Exception):
-    """A failure that may pass: `wait` seconds are what the server asks for, if it does."""
+    """A failure that may pass: `wait` seconds are what the server asks for, if it does; a `lasting` one passes seldom."""
 
-    def __init__(self, reason: str, wait: float | None = None):
+    def __init__(self, reason: str, wait: float | None = None, lasting: bool = False):
         super().__init__(reason)
-        self.wait = wait
+        self.wait, self.lasting = wait, lasting
 
 
 class ChangedError(Exception):

@@ -15,6 +15,7 @@ from earmark.download.errors import ChangedError, RemoteError, TransientError, a
 from earmark.download.remotes import CHUNK, UNKNOWN, Digest, Identity
 
 SECRET = "credentials for a host belong into ~/.netrc"
+UNKNOWN_HOST = "its host is not known here"
 LONGEST_WAIT = 600.0  # seconds that a server may ask for
 
 
@@ -91,7 +92,8 @@ class HttpFile:
         except requests.exceptions.SSLError:
             raise RemoteError(f"{self.shown}: its certificate is not trusted here: REQUESTS_CA_BUNDLE names your own authorities") from None
         except (requests.exceptions.ConnectionError, requests.exceptions.Timeout, urllib3.exceptions.HTTPError) as error:
-            raise TransientError(_reason(error)) from None
+            reason = _reason(error)
+            raise TransientError(reason, lasting=reason == UNKNOWN_HOST) from None
         except (requests.exceptions.RequestException, ValueError) as error:  # no host, too many redirects, …
             raise InputError(f"{self.shown}: not an address that can be asked ({type(error).__name__})") from None
         with answer:
@@ -122,7 +124,7 @@ def _asked_wait(answer: requests.Response) -> float | None:
 def _reason(error: Exception) -> str:
     """In words: the error's own text holds the address, with whatever is secret in it."""
     text, late = type(error).__name__ + str(error), "no answer in time"
-    for sign, reason in (("NameResolution", "its host is not known here"), ("imeout", late), ("timed out", late)):
+    for sign, reason in (("NameResolution", UNKNOWN_HOST), ("imeout", late), ("timed out", late)):
         if sign in text:
             return reason
     return "connection refused or broken off"

@@ -15,6 +15,7 @@ from earmark.params import DownloadParams
 
 log = logging.getLogger(__name__)
 LONGEST_BACKOFF = 60.0
+LASTING_RETRIES = 2  # where there is no network, what to do instead should be said soon
 Answer = TypeVar("Answer")
 
 
@@ -31,7 +32,7 @@ class Patience:
     def failed(self, error: TransientError) -> None:
         """Wait. Errors: RemoteError when there were too many failures, StoppedError when nobody waits any longer."""
         self.failures += 1
-        if self.failures > self.params.retries:
+        if self.failures > (min(self.params.retries, LASTING_RETRIES) if error.lasting else self.params.retries):
             raise RemoteError(f"{self.what}: {error} ({self.failures} times): check network and address, then run it again") from None
         backoff = min(self.params.backoff_seconds * 2 ** (self.failures - 1), LONGEST_BACKOFF) * random.uniform(0.5, 1)
         wait = max(backoff, error.wait or 0)

@@ -38,7 +38,7 @@ def run(
     if as_json:
         print(json.dumps(to_json(report), indent=2, allow_nan=False))
     else:
-        _print(report)
+        _print(report, settings.min_trials)
 
 
 def _asv_of(trials: pd.DataFrame, asv: Path | None) -> dict[str, AsvScores] | None:
@@ -61,13 +61,15 @@ def _plain(row: dict[Any, Any]) -> dict[str, Any]:
     return {str(name): None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
 
 
-def _print(report: DetectionReport) -> None:
+def _print(report: DetectionReport, min_trials: int) -> None:
     console = Console()
     for name, rows in report.tables.items():
         if name == "per_source" and rows.equals(report.tables.get("per_attack")):
             continue  # a corpus whose attacks are its sources
         # the headline has few rows and many figures: it stands upright to fit a terminal
         console.print(_upright(rows) if name == "headline" else _across(rows, name.replace("_", " ")))
+    if any(rows["eer"].isna().any() for rows in report.tables.values()):
+        console.print(f"–: fewer than {min_trials} trials of bona fide or of spoof there, too few for a figure", style="dim")
     for warning in report.warnings:
         console.print(f"WARNING: {warning}", style="bold red")
 

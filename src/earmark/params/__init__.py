@@ -7,6 +7,7 @@ from earmark.params.data import (
     Adapter,
     AudioParams,
     CopySynthesisParams,
+    CopySystem,
     CorpusParams,
     CqtParams,
     EvaluationParams,
@@ -27,7 +28,7 @@ from earmark.params.doctor import DoctorParams
 from earmark.params.download import DownloadParams
 from earmark.params.registry import AbsoluteParams, CalibrationParams, GateParams, TrackingParams
 from earmark.params.robustness import RobustnessParams
-from earmark.params.run import Params, describe, dump, load, parse
+from earmark.params.run import Params, describe, dump, load, parse, spell
 from earmark.params.section import Section, setting
 from earmark.params.tracer import (
     AasistParams,
@@ -57,6 +58,7 @@ __all__ = [
     "ComputeParams",
     "ConformerParams",
     "CopySynthesisParams",
+    "CopySystem",
     "CorpusParams",
     "CqtFrontEndParams",
     "CqtParams",
@@ -92,4 +94,5 @@ __all__ = [
     "load",
     "parse",
     "setting",
+    "spell",
 ]

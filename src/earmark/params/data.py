@@ -8,6 +8,11 @@ from pydantic import model_validator
 from earmark.params.section import Section, setting
 
 Split = Literal["train", "dev", "eval"]
+CopySystem = Literal[
+    "world", "world_coded", "griffin_lim_linear", "griffin_lim_mel", "lpc_vocoder", "phase_vocoder", "psola", "sinusoidal",
+    "mel_source_filter", "mel_phase_jitter", "mel_wiener", "upsampling_images", "subband_images", "mulaw_sampling",
+    "codec_opus", "codec_mp3", "codec_g723",
+]  # fmt: skip
 Adapter = Literal["folder", "asvspoof2019_la", "asvspoof2021_la", "asvspoof2021_df", "in_the_wild", "mlaad", "mlaad_source_tracing"]
 
 
@@ -38,10 +43,10 @@ class TrialsParams(Section):
 
 
 class CopySynthesisParams(Section):
-    """Spoofs made from the bona fide recordings by classical systems: those of corpora/copysynthesis.py."""
+    """Spoofs made from the bona fide recordings by classical systems."""
 
-    known: tuple[str, ...] = setting((), "ours", "systems applied to every split below")
-    unseen: tuple[str, ...] = setting((), "ours", "systems applied to dev and eval alone")
+    known: tuple[CopySystem, ...] = setting((), "ours", "systems applied to every split below")
+    unseen: tuple[CopySystem, ...] = setting((), "ours", "systems applied to dev and eval alone")
     splits: tuple[Split, ...] = setting(("train",), "ours", "splits whose recordings are copy-synthesised", min_length=1)
     per_utterance: int | None = setting(None, "ours", "known systems a recording, drawn in a balanced rotation; null: all", ge=1)
 

@@ -1,11 +1,13 @@
 """All settings of a run: read, laid over each other, checked, written, described."""
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 
 from earmark import InputError
 from earmark.params.data import AudioParams, CopySynthesisParams, CorpusParams, CqtParams, EvaluationParams, ShardingParams, TrialsParams
@@ -48,30 +50,48 @@ class Params(Section):
     gate: GateParams = GateParams()
 
 
-def load(path: Path, overlays: list[Path] | None = None, assignments: list[str] | None = None) -> Params:
-    """Read params.yaml, lay presets and `key.path=value` assignments over it, check all.
+def load(path: Path | None, overlays: list[Path] | None = None, assignments: list[str] | None = None) -> Params:
+    """Read params.yaml (None: built-in values), lay presets and `key.path=value` assignments over it, check all.
 
-    Errors: InputError naming the file, or the key's path and what is allowed there.
+    Errors: InputError naming the file or assignment, the key's path and what is allowed there.
     """
-    content = _read_yaml(path)
-    for overlay in overlays or []:
-        merge(content, _read_yaml(overlay))
-    for assignment in assignments or []:
-        assign(content, assignment)
-    return parse(content, str(path))
+    layers = [(str(file), _read_yaml(file)) for file in ([path] if path else []) + (overlays or [])]
+    layers += [(f"--set {text}", read_assignment(text)) for text in assignments or []]
+    return lay(layers)
 
 
 def parse(content: dict[str, Any], where: str) -> Params:
     """Check a nested dict. Errors: InputError listing every wrong key with its path and what is allowed."""
+    return lay([(where, content)])
+
+
+def lay(layers: list[tuple[str, dict[str, Any]]]) -> Params:
+    """Check layers (what each is called, its nested dict), each over those before it. Errors: InputError as `parse`, naming the layer."""
+    content: dict[str, Any] = {}
+    for _, layer in layers:
+        merge(content, copy.deepcopy(layer))
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise InputError("\n".join(_explain(problem, where) for problem in error.errors())) from error
+        problems = error.errors()
+        inner = [problem for problem in problems if not any(_follows(problem, other) for other in problems)]
+        raise InputError("\n".join(_explain(problem, layers) for problem in inner)) from error
+
+
+def _follows(problem: Any, other: Any) -> bool:
+    """Whether a list is only too short because an item of it was refused."""
+    length = len(problem["loc"])
+    return problem["type"] == "too_short" and len(other["loc"]) > length and other["loc"][:length] == problem["loc"]
 
 
 def dump(params: Section) -> str:
     """YAML text of a section, every value spelled out."""
     return yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def spell(value: Any) -> str:
+    """A value in one line, as `--set` takes it."""
+    return yaml.safe_dump(to_jsonable_python(value), default_flow_style=True, allow_unicode=True, width=1_000_000).split("\n")[0]
 
 
 def describe(section: Section, prefix: str = "") -> Iterator[tuple[str, Any, str, str]]:
@@ -97,14 +117,25 @@ def _sections(value: Any) -> list[tuple[int | str, Section]]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = _parse_yaml(path.read_text(), str(path))
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; `earmark params` writes one") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: no such file; `earmark params -o {path}` writes one") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as settings: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no settings")
     return content
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise InputError(f"{where}: not YAML: {place}{error.problem}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> None:
@@ -120,22 +151,31 @@ def _alike(below: dict[str, Any], above: dict[str, Any]) -> bool:
     return above.get("kind", below.get("kind")) == below.get("kind")
 
 
-def assign(content: dict[str, Any], assignment: str) -> None:
-    """Lay one `key.path=value` over settings; the value is YAML. Errors: InputError when it is written otherwise."""
+def read_assignment(assignment: str) -> dict[str, Any]:
+    """The nested dict that one `key.path=value` stands for; the value is YAML. Errors: InputError when it is written otherwise."""
     path, separator, value = assignment.partition("=")
     if not separator:
         raise InputError(f"--set {assignment}: write key.path=value")
-    try:
-        overlay: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {assignment}: not YAML: {' '.join(str(error).split())}") from error
+    overlay: Any = _parse_yaml(value, f"--set {assignment}")
     for key in reversed(path.split(".")):
         overlay = {key: overlay}
-    merge(content, overlay)
+    return overlay
 
 
-def _explain(problem: Any, where: str) -> str:
+def _explain(problem: Any, layers: list[tuple[str, dict[str, Any]]]) -> str:
     path = ".".join(str(part) for part in problem["loc"])
+    where, _ = max(reversed(layers), key=lambda layer: _depth(layer[1], problem["loc"]))
     if problem["type"] == "extra_forbidden":
         return f"{where}: {path}: unknown key; `earmark params` lists the known ones"
     return f"{where}: {path}: {problem['msg']}, not {problem['input']!r}"
+
+
+def _depth(content: Any, path: tuple[int | str, ...]) -> int:
+    """How much of a key's path leads somewhere; parts that are no keys, such as the kind of a union, are passed over."""
+    depth = 0
+    for part in path:
+        try:
+            content, depth = content[part], depth + 1
+        except (KeyError, IndexError, TypeError):
+            continue
+    return depth

@@ -31,7 +31,7 @@ CUES = {
     "together": ("all together", "", 0),
 }
 VERDICTS = {"pass": "Nothing found.", "warn": "Fit to run, with warnings.", "fail": "Not fit to run: mend what failed."}
-TONES = {"pass": "good", "warn": "unsure", "fail": "bad", "off": "off"}
+TONES = {"pass": "good", "warn": "unsure", "fail": "bad", "off": "off", "not judged": "off"}
 WIDTH = 160  # of an AUC's axis, from 0 to 1
 
 

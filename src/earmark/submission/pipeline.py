@@ -9,7 +9,7 @@ import yaml
 
 from earmark import InputError, params
 from earmark.params import Params
-from earmark.params.run import assign
+from earmark.params.run import lay, read_assignment
 
 AGAIN = "compile one: python -m pipelines.compile"
 SCORING = "earmark-scoring"
@@ -78,13 +78,12 @@ def arguments(pipeline: Compiled, given: list[str], changes: list[str], recordin
     sections = {name: _section(pipeline, name, values) for name in pipeline.parameters if name in Params.model_fields}
     for change in changes:
         _require(pipeline, change.partition("=")[0].split(".")[0], f"--set {change}")
-        assign(sections, change)
     if recordings:
         if pipeline.name != SCORING:
             raise InputError(f"--recordings is for the pipeline {SCORING}: {pipeline.path} is {pipeline.name}")
         sections["download"]["sources"] = {"recordings": recordings}
     default = params.parse({name: _section(pipeline, name, {}) for name in sections}, str(pipeline.path))
-    settings = params.parse(sections, "the arguments")
+    settings = lay([("the arguments", sections), *((f"--set {change}", read_assignment(change)) for change in changes)])
     _refuse_other_shape(default, settings)
     changed = [name for name in sections if getattr(settings, name) != getattr(default, name)]
     content = settings.model_dump(mode="json")
