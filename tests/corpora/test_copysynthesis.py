@@ -156,6 +156,6 @@ def test_a_folder_without_recordings_is_refused(tmp_path):
 
 def test_what_lies_in_the_folder_to_write_is_kept(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match="is there and not empty: give --out a new folder"):
+    with pytest.raises(InputError, match="is there and not empty: name a new folder"):
         synthesize_folder(tmp_path, tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
