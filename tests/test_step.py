@@ -14,8 +14,9 @@ from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Metrics
 from earmark import stages, step
 from earmark.download.fetch import fetch
 from earmark.params import DownloadParams, Params
+from earmark.pointer import Pointer
 from earmark.registry.journal import PLACE, journals
-from earmark.store import Pointer, gone, load, open_store, save
+from earmark.store import gone, load, open_store, save
 
 
 class Cluster:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from earmark import InputError, store
-from earmark.store import OBJECTS, Gone, Pointer, Store, gone, load, open_store, save
+from earmark.pointer import Pointer
+from earmark.store import OBJECTS, Gone, Store, gone, load, open_store, save
 from object_store import BUCKET, S3, S3_ENVIRONMENT
 
 

@@ -21,10 +21,11 @@ import pandas as pd
 
 from earmark import InputError, params, stages
 from earmark.files import complete, file_digest, remove, write_json
+from earmark.pointer import Pointer
 from earmark.provenance import ORIGINS, origins
 from earmark.registry.journal import PLACE, journals
 from earmark.registry.pipeline import RUN
-from earmark.store import STEPS, Gone, Pointer, Store, gone, load, open_store, save
+from earmark.store import STEPS, Gone, Store, gone, load, open_store, save
 
 log = logging.getLogger(__name__)
 WORK = "EARMARK_WORK"  # folder that outlives a killed step, such as a volume; else a temporary one

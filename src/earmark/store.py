@@ -6,24 +6,22 @@ files becomes few large ones. Equal content is stored once.
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from itertools import groupby
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from earmark import InputError
 from earmark.files import complete, file_digest
+from earmark.pointer import File, Pointer, by_object
 
 log = logging.getLogger(__name__)
-SCHEMA = 1
 PACK = 64 * 1024**2  # bytes; smaller files share an object of about this size
 TRANSFERS = 8  # objects moved at a time
 OBJECTS, STEPS = "objects", "steps"
@@ -31,78 +29,6 @@ OBJECTS, STEPS = "objects", "steps"
 
 class Gone(InputError):
     """Objects that a pointer names are no longer in the store."""
-
-
-@dataclass(frozen=True)
-class File:
-    """A file below the pointer's place, and where its bytes are: `size` bytes from `offset` on in an object."""
-
-    path: str  # "" when the pointer is of a single file
-    sha256: str
-    size: int
-    object: str
-    offset: int
-
-
-@dataclass(frozen=True)
-class Pointer:
-    """A file or folder in a store."""
-
-    store: str
-    files: tuple[File, ...]
-    origins: dict[str, dict[str, str]] = field(default_factory=dict)  # where the data behind it were fetched from: see `provenance.data`
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of paths and contents, wherever they lie."""
-        return hashlib.sha256("\n".join(sorted(f"{file.sha256} {file.path}" for file in self.files)).encode()).hexdigest()
-
-    @property
-    def objects(self) -> dict[str, int]:
-        """Objects and how many of their bytes are wanted."""
-        return {name: max(file.offset + file.size for file in part) for name, part in _by_object(self.files)}
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """It as plain values."""
-        content = {"schema": SCHEMA, "store": self.store, "digest": self.digest, "origins": self.origins}
-        return content | {"files": [asdict(file) for file in self.files]}
-
-    @classmethod
-    def of(cls, content: Any, name: str) -> Self:
-        """From plain values. Errors: InputError naming `name` when they are no pointer, or its digest is not that of its files."""
-        try:
-            found = cls(content["store"], tuple(File(**file) for file in content["files"]), content.get("origins", {}))
-            stated = content["digest"]
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{name} is no pointer to files in a store ({error}): run the step that writes it again") from error
-        if stated != found.digest:
-            raise InputError(f"{name} was changed: its digest is not that of its files; run the step that writes it again")
-        return found
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read it from JSON. Errors: InputError as `of`."""
-        try:
-            content = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} is no pointer to files in a store ({error}): run the step that writes it again") from error
-        return cls.of(content, str(path))
-
-    @classmethod
-    def union(cls, pointers: Iterable[Self]) -> Self:
-        """One pointer to the files of all. Errors: InputError when two have different files of one name, or lie in several stores."""
-        found: dict[str, File] = {}
-        stores, origins = set(), {}
-        for pointer in pointers:
-            stores.add(pointer.store)
-            origins |= pointer.origins
-            for file in pointer.files:
-                if found.setdefault(file.path, file).sha256 != file.sha256:
-                    raise InputError(f"two workers made different files {file.path!r}: they ran with other settings; run both again")
-        if len(stores) > 1:
-            raise InputError(f"parts lie in several stores ({', '.join(sorted(stores))}): give all steps the same store")
-        return cls(stores.pop(), tuple(found[path] for path in sorted(found)), origins)
 
 
 class Store(Protocol):
@@ -238,7 +164,7 @@ def load(pointer: Pointer, target: Path, store: Store) -> None:
         if [file.path for file in pointer.files] != [""]:
             aside.mkdir(parents=True)
         with ThreadPoolExecutor(TRANSFERS) as pool:
-            list(pool.map(lambda part: _load_object(part, aside, store), [list(part) for _, part in _by_object(pointer.files)]))
+            list(pool.map(lambda part: _load_object(part, aside, store), [list(part) for _, part in by_object(pointer.files)]))
 
 
 def gone(pointer: Pointer, store: Store) -> list[str]:
@@ -309,7 +235,3 @@ def _load_object(files: list[File], aside: Path, store: Store) -> None:
     for file, place in places:
         if file_digest(place) != file.sha256:
             raise InputError(f"{store.place}/{OBJECTS}/{file.object} is damaged: remove it, and the step that made it runs again")
-
-
-def _by_object(files: Iterable[File]) -> Iterator[tuple[str, Iterator[File]]]:
-    return groupby(sorted(files, key=lambda file: (file.object, file.offset)), lambda file: file.object)
