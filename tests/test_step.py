@@ -58,6 +58,11 @@ def contents(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
+def left(folder: Path) -> list[Path]:
+    """What steps left where they worked, beside their locks."""
+    return [path for path in (folder / "work/earmark-steps").iterdir() if path.suffix != ".lock"]
+
+
 def test_a_step_stores_what_the_stage_writes_and_leaves_its_folder_empty(cluster, done, tmp_path):
     arguments = cluster.arguments("fit_ensemble")
     metrics = step.run_step("fit_ensemble", arguments)
@@ -66,7 +71,7 @@ def test_a_step_stores_what_the_stage_writes_and_leaves_its_folder_empty(cluster
     assert arguments["output"].metadata["digest"] == pointer.digest
     load(pointer, tmp_path / "back", cluster.store)
     assert contents(tmp_path / "back") == contents(done / stages.ARTIFACTS["answers"])
-    assert list((tmp_path / "work/earmark-steps").iterdir()) == []
+    assert left(tmp_path) == []
 
 
 def test_a_step_that_is_stored_is_taken_and_one_of_other_settings_is_not(cluster, caplog, change):
@@ -148,7 +153,7 @@ def test_what_the_user_can_mend_is_one_line_and_leaves_no_output(cluster):
 def test_what_mlflow_was_not_there_to_take_outlives_the_step(cluster, tmp_path):
     tracking = json.dumps({"enabled": True, "uri": "http://127.0.0.1:9", "timeout_seconds": 1, "wait_seconds": 0.1})
     step.run_step("fit_ensemble", cluster.arguments("fit_ensemble", tracking=tracking))
-    assert list((tmp_path / "work/earmark-steps").iterdir()) == []
+    assert left(tmp_path) == []
     (kept,) = journals(tmp_path / "work" / PLACE)
     assert kept.about["stage"] == "fit_ensemble"
     assert kept.ending["status"] == "FINISHED"
@@ -161,15 +166,20 @@ from kfp.dsl import Artifact, Metrics
 from earmark.step import run_step
 given = json.loads(sys.argv[1])
 made = {name: Artifact(name=name, uri=uri) for name, uri in given.pop("artifacts").items()}
-run_step("train_detector", given | made | {"metrics": Metrics()})
+run_step(sys.argv[2], given | made | {"metrics": Metrics()})
 """
+
+
+def command_of(stage: str, arguments: dict) -> list[str]:
+    """The step as a process of its own."""
+    artifacts = {name: value.uri for name, value in arguments.items() if isinstance(value, Artifact) and name != "metrics"}
+    given = {name: value for name, value in arguments.items() if isinstance(value, str | int)} | {"artifacts": artifacts}
+    return [sys.executable, "-c", PROGRAM, json.dumps(given), stage]
 
 
 def test_a_training_step_that_was_killed_goes_on_in_its_folder_to_the_same_bytes(cluster, done, tmp_path):
     arguments = cluster.arguments("train_detector")
-    artifacts = {name: value.uri for name, value in arguments.items() if isinstance(value, Artifact) and name != "metrics"}
-    given = {name: value for name, value in arguments.items() if isinstance(value, str | int)} | {"artifacts": artifacts}
-    command = [sys.executable, "-c", PROGRAM, json.dumps(given)]
+    command = command_of("train_detector", arguments)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 120
@@ -183,3 +193,18 @@ def test_a_training_step_that_was_killed_goes_on_in_its_folder_to_the_same_bytes
     assert "resume" in second.stderr or "goes on" in second.stderr
     load(Pointer.read(Path(arguments["output"].path)), tmp_path / "back", cluster.store)
     assert contents(tmp_path / "back") == contents(done / stages.ARTIFACTS["detector"])
+
+
+def test_a_run_that_wants_a_step_in_the_making_waits_and_takes_it(cluster, tmp_path):
+    first, second = (cluster.arguments("fit_ensemble") for _ in range(2))
+    with step._held(step.Step.of("fit_ensemble", first)):
+        waiting = subprocess.Popen(command_of("fit_ensemble", second), stderr=subprocess.PIPE, text=True)
+        assert waiting.stderr
+        said = waiting.stderr.readline()
+        assert "another run makes it" in said, said + waiting.communicate(timeout=60)[1]
+        store = open_store(first["store"])
+        made = step._make(step.Step.of("fit_ensemble", first), store, first)
+        assert waiting.poll() is None
+    assert "taken from the store" in waiting.communicate(timeout=120)[1]
+    assert waiting.returncode == 0
+    assert Pointer.read(Path(second["output"].path)) == made[0]

@@ -4,6 +4,7 @@ A step's key is the digest of all that its output follows from. What a step with
 the store still has every object of it; a step that was killed goes on in its folder where that outlived it.
 """
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -58,6 +59,11 @@ class Step:
         return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
     @property
+    def folder(self) -> Path:
+        """Where it works: two runs that share a disk and want the same share it."""
+        return Path(os.environ.get(WORK) or tempfile.gettempdir()) / "earmark-steps" / f"{self.stage.name}-{self.key[:24]}"
+
+    @property
     def record(self) -> str:
         """Name of what the store says of it."""
         return f"{STEPS}/{self.stage.name}/{self.key}.json"
@@ -69,7 +75,8 @@ def run_step(name: str, arguments: dict[str, Any]) -> dict[str, float]:
         os.environ[RUN] = arguments["run"]
     with _plain(name):
         step, store = Step.of(name, arguments), open_store(arguments["store"])
-        pointer, metrics = _recall(step, store) or _make(step, store, arguments)
+        with _held(step):
+            pointer, metrics = _recall(step, store) or _make(step, store, arguments)
     write_json(Path(arguments["output"].path), pointer.content)
     arguments["output"].metadata |= {"digest": pointer.digest, "store": store.place, "step": step.key, "origins": pointer.origins}
     arguments["metrics"].metadata |= metrics
@@ -213,20 +220,36 @@ def _on_nodes(step: Step, job: str) -> dict[str, float]:
 
 
 @contextmanager
-def _workspace(step: Step) -> Iterator[Path]:
-    """The step's own folder as the current one; removed when the step succeeds, kept for its next try when it is killed or fails."""
-    root = Path(os.environ.get(WORK) or tempfile.gettempdir()) / "earmark-steps"
-    folder, before = root / f"{step.stage.name}-{step.key[:24]}", Path.cwd()
+def _held(step: Step) -> Iterator[None]:
+    """Let no other run make the same step in the same folder; it waits, and then takes what this one stored."""
+    root, path = step.folder.parent, step.folder.with_suffix(".lock")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
+        stream = path.open("w")
     except OSError as error:
         raise InputError(f"cannot write to {root} ({error}): set {WORK} to a folder that this user may write to") from error
+    with stream:  # whoever dies lets go of it
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("%s: another run makes it in %s: waiting for that", step.stage.name, step.folder)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        except OSError as error:
+            log.warning("%s has no locks (%s): start no two runs with the same settings at once", root, error)
+        yield
+
+
+@contextmanager
+def _workspace(step: Step) -> Iterator[Path]:
+    """The step's own folder as the current one; removed when the step succeeds, kept for its next try when it is killed or fails."""
+    folder, before = step.folder, Path.cwd()
+    folder.mkdir(exist_ok=True)
     os.chdir(folder)
     try:
         yield folder
     finally:
         os.chdir(before)
-    _keep_journals(folder, root.parent)
+    _keep_journals(folder, folder.parent.parent)
     remove(folder)
 
 
