@@ -131,6 +131,9 @@ def test_settings_reach_the_figures():
     metrics = detection_report(scores, protocol, asv, Settings(resamples=0, threshold=1e9, min_trials=50)).metrics
     assert metrics["one/act_dcf"] == pytest.approx(1.9)
     assert metrics["one/min_tdcf_legacy"] < metrics["one/min_tdcf_2021"]
+    drawn = detection_report(scores, protocol, asv, Settings(resamples=50)).metrics
+    for figure in ("min_tdcf_legacy", "min_tdcf_2021"):
+        assert drawn[f"one/{figure}_low"] < drawn[f"one/{figure}"] < drawn[f"one/{figure}_high"]
     few = detection_report(scores, protocol, settings=Settings(resamples=0, min_trials=50)).tables["per_source"]
     assert few["eer"].isna().all()
 

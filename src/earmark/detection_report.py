@@ -14,7 +14,7 @@ from earmark.calibration import Calibration
 from earmark.metrics import detection
 from earmark.metrics.bootstrap import intervals
 from earmark.metrics.cost_intervals import cost_intervals, decision_losses, information_losses
-from earmark.metrics.detection import AsvScores, Costs, DetectionCurve
+from earmark.metrics.detection import AsvScores, Costs, DetectionCurve, TandemCost
 from earmark.metrics.scorefile import join
 
 LOG = logging.getLogger(__name__)
@@ -101,13 +101,12 @@ def _headline_row(name: str, trials: pd.DataFrame, asv: AsvScores | None, settin
     if "llr" in trials:
         row["act_dcf_calibrated"] = detection.act_dcf(*by_key(trials, "llr"), settings.costs)
         row["cllr_calibrated"] = detection.cllr(*by_key(trials, "llr"))
-    if asv is not None:
-        row["min_tdcf_legacy"] = detection.min_tdcf_legacy(curve, asv)
-        row["min_tdcf_2021"] = detection.min_tdcf_2021(curve, asv)
-    return row | (_interval_columns(trials, settings) if settings.resamples else {})
+    tandem = {"min_tdcf_legacy": detection.tandem_legacy(asv), "min_tdcf_2021": detection.tandem_2021(asv)} if asv else {}
+    row |= {name: cost.least(curve.miss, curve.false_alarm) for name, cost in tandem.items()}
+    return row | (_interval_columns(trials, settings, tandem) if settings.resamples else {})
 
 
-def _interval_columns(trials: pd.DataFrame, settings: Settings) -> dict[str, float]:
+def _interval_columns(trials: pd.DataFrame, settings: Settings, tandem: Mapping[str, TandemCost]) -> dict[str, float]:
     scores, key = trials["cm_score"].to_numpy(np.float64), (trials["key"] == "bonafide").to_numpy(bool)
     speakers, sources = (list(trials[name]) if name in trials else None for name in ("speaker", "source"))
     losses = {"act_dcf": decision_losses(scores, key, settings.costs, settings.threshold)}
@@ -115,7 +114,7 @@ def _interval_columns(trials: pd.DataFrame, settings: Settings) -> dict[str, flo
         losses["act_dcf_calibrated"] = decision_losses(trials["llr"], key, settings.costs)
         losses["cllr_calibrated"] = information_losses(trials["llr"], key)
     drawn = {"resamples": settings.resamples, "seed": settings.seed}
-    found = intervals(scores, key, speakers, sources, costs=settings.costs, **drawn)
+    found = intervals(scores, key, speakers, sources, costs=settings.costs, tandem=tandem, **drawn)
     found |= cost_intervals(scores, key, losses, speakers, sources, **drawn)
     return {f"{figure}_{end}": value for figure, pair in found.items() for end, value in zip(("low", "high"), pair, strict=True)}
 

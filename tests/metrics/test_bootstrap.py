@@ -4,7 +4,7 @@ import pytest
 from earmark import InputError
 from earmark.metrics import bootstrap
 from earmark.metrics.bootstrap import intervals
-from earmark.metrics.detection import Costs, DetectionCurve, cllr, eer, min_dcf
+from earmark.metrics.detection import Costs, DetectionCurve, TandemCost, cllr, eer, min_dcf
 
 
 def trials(rows=400, seed=0):
@@ -27,10 +27,11 @@ def test_weights_count_like_repeated_trials():
     weights = np.random.default_rng(1).integers(0, 4, size=len(scores))
     again, label = np.repeat(scores, weights), np.repeat(key, weights)
     curve = DetectionCurve.of(again[label], again[~label])
-    expected = (eer(curve), min_dcf(curve), cllr(again[label], again[~label]))
+    tandem = TandemCost(0.02, 0.9, 0.3)
+    expected = (eer(curve), min_dcf(curve), cllr(again[label], again[~label]), tandem.least(curve.miss, curve.false_alarm))
     order = np.argsort(scores, kind="stable")
     ranked = bootstrap._sorted_trials(scores, key, speakers, sources)
-    assert bootstrap._figures(ranked, weights[order].astype(float), Costs()) == pytest.approx(expected, abs=1e-12)
+    assert bootstrap._figures(ranked, weights[order].astype(float), Costs(), [tandem]) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_weight_is_speaker_times_source_and_bonafide_has_no_source():

@@ -14,8 +14,8 @@ from earmark.metrics.detection import (
     eer_point,
     min_cllr,
     min_dcf,
-    min_tdcf_2021,
-    min_tdcf_legacy,
+    tandem_2021,
+    tandem_legacy,
 )
 
 # a coarse grid, so that ties within and between the keys come up often
@@ -112,15 +112,15 @@ def test_tandem_costs_by_hand():
     assert asv.error_rates() == (0.0, 1 / 2, 1 / 2)  # its EER threshold is a nontarget's own score, which counts as accepted
     curve = DetectionCurve.of([0.0, 2.0], [1.0])
     c1, c2 = 0.9405 - 0.0095 * 10 / 2, 10 * 0.05 / 2
-    assert min_tdcf_legacy(curve, asv) == pytest.approx(min(c1 / 2, c2) / c2)
+    assert tandem_legacy(asv).least(curve.miss, curve.false_alarm) == pytest.approx(min(c1 / 2, c2) / c2)
     c0 = 0.0095 * 10 / 2
-    assert min_tdcf_2021(curve, asv) == pytest.approx((c0 + min(c1 / 2, c2)) / (c0 + c2))
+    assert tandem_2021(asv).least(curve.miss, curve.false_alarm) == pytest.approx((c0 + min(c1 / 2, c2)) / (c0 + c2))
 
 
 def test_useless_verifier_is_refused():
     asv = AsvScores(-np.arange(1.0, 51.0), np.array([1.0, 2.0]), np.array([9.0]))
     with pytest.raises(InputError, match="t-DCF is undefined"):
-        min_tdcf_legacy(DetectionCurve.of([1.0], [0.0]), asv)
+        tandem_legacy(asv)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])

@@ -3,7 +3,7 @@
 Trials of one speaker or one system rise and fall together, so they are drawn together: an interval from single trials is far too narrow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from earmark import InputError
-from earmark.metrics.detection import Costs, check
+from earmark.metrics.detection import Costs, TandemCost, check
 
 FIGURES = ("eer", "min_dcf", "cllr")
 Floats = NDArray[np.float64]
@@ -38,20 +38,24 @@ def intervals(
     seed: int = 0,
     level: float = 0.95,
     costs: Costs = Costs(),  # noqa: B008 - frozen
+    tandem: Mapping[str, TandemCost] | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of EER, minDCF and Cllr; (r,) arrays, one row a trial, None or NaN where speaker or source is unknown.
+
+    With `tandem`, also of each least tandem cost, by its name; the verifier is held as it is.
 
     A row's weight is the product of two multinomial draws, its speaker's and its source's (pigeonhole bootstrap, Owen 2007). A row without
     speaker is a cluster of its own. Errors: InputError when scores are not finite or one key is missing.
     """
     trials = _sorted_trials(check(scores, "scored"), np.asarray(is_bonafide, dtype=bool), speakers, sources)
     generator = np.random.default_rng(seed)
-    draws = np.array([_figures(trials, draw_weights(trials.speakers, trials.sources, generator), costs) for _ in range(resamples)])
+    tandem, (speaker, source) = tandem or {}, (trials.speakers, trials.sources)
+    draws = np.array([_figures(trials, draw_weights(speaker, source, generator), costs, tandem.values()) for _ in range(resamples)])
     usable = draws[np.isfinite(draws).all(axis=1)]
     if not len(usable):
         raise InputError("no resample holds both keys: too few speakers or sources for an interval, set the number of resamples to 0")
     low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return {name: (float(low[i]), float(high[i])) for i, name in enumerate(FIGURES)}
+    return {name: (float(low[i]), float(high[i])) for i, name in enumerate((*FIGURES, *tandem))}
 
 
 def paired_draws(
@@ -146,17 +150,18 @@ def _multinomial(clusters: int, generator: np.random.Generator) -> Floats:
     return np.bincount(generator.integers(clusters, size=clusters), minlength=clusters).astype(np.float64)
 
 
-def _figures(trials: _Trials, weights: Floats, costs: Costs) -> tuple[float, float, float]:
-    """Weighted EER, minDCF and Cllr; NaN when the resample holds one key alone."""
+def _figures(trials: _Trials, weights: Floats, costs: Costs, tandem: Collection[TandemCost] = ()) -> tuple[float, ...]:
+    """Weighted EER, minDCF, Cllr and tandem costs; NaN when the resample holds one key alone."""
     bonafide = weights * trials.is_bonafide
     rejected, heard = np.cumsum(bonafide), np.cumsum(weights)
     accepted, refused = rejected[-1], heard[-1] - rejected[-1]
     if accepted == 0 or refused == 0:
-        return np.nan, np.nan, np.nan
+        return (np.nan,) * (len(FIGURES) + len(tandem))
     miss = np.append(0.0, rejected[trials.last] / accepted)
     false_alarm = np.append(1.0, (refused - (heard - rejected)[trials.last]) / refused)
     at = int(np.argmin(np.abs(miss - false_alarm)))
     missed = bonafide @ trials.loss
     bits = (missed / accepted + (weights @ trials.loss - missed) / refused) / 2
     weight_miss, weight_alarm = costs.weights
-    return (miss[at] + false_alarm[at]) / 2, float(np.min(weight_miss * miss + weight_alarm * false_alarm)), float(bits)
+    least = float(np.min(weight_miss * miss + weight_alarm * false_alarm))
+    return (miss[at] + false_alarm[at]) / 2, least, float(bits), *(cost.least(miss, false_alarm) for cost in tandem)

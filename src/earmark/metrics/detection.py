@@ -94,6 +94,29 @@ class AsvScores:
         return float(np.mean(self.target < threshold)), float(np.mean(self.nontarget >= threshold)), float(np.mean(spoof >= threshold))
 
 
+@dataclass(frozen=True)
+class TandemCost:
+    """Cost of countermeasure and verifier together, of the countermeasure's error rates: always + miss · Pmiss + false_alarm · Pfa."""
+
+    always: float
+    miss: float
+    false_alarm: float
+
+    def __post_init__(self) -> None:
+        """Errors: InputError when deciding without looking costs nothing, or gains."""
+        if min(self.miss, self.false_alarm) < 0 or self.default == 0:
+            raise InputError("min t-DCF is undefined with these verification scores: check labels, and that higher is the claimed speaker")
+
+    @property
+    def default(self) -> float:
+        """Cost of deciding without looking."""
+        return self.always + min(self.miss, self.false_alarm)
+
+    def least(self, miss: Scores, false_alarm: Scores) -> float:
+        """Least cost over the thresholds of both rates (n+1,), 1 = deciding without looking."""
+        return float(np.min(self.always + self.miss * miss + self.false_alarm * false_alarm) / self.default)
+
+
 def check(scores: ArrayLike, what: str) -> Scores:
     """Scores as a flat float64 array. Errors: InputError when there is none, or one is NaN or infinite."""
     array = np.asarray(scores, dtype=np.float64).ravel()
@@ -149,26 +172,21 @@ def min_cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
     return float((missed.mean() + alarms.mean()) / 2 / np.log(2))
 
 
-def min_tdcf_legacy(curve: DetectionCurve, asv: AsvScores, costs: TandemCosts = TandemCosts()) -> float:
-    """Minimum normalised tandem cost, form of ASVspoof 2019 (Kinnunen et al., Odyssey 2018).
+def tandem_legacy(asv: AsvScores, costs: TandemCosts = TandemCosts()) -> TandemCost:
+    """Tandem cost in the form of ASVspoof 2019 (Kinnunen et al., Odyssey 2018); its least value is the min t-DCF.
 
     Errors: InputError when the verifier is so poor that the form's constants turn negative.
     """
     asv_miss, asv_fa, asv_spoof_fa = asv.error_rates()
     miss = costs.p_target * (costs.c_miss_cm - costs.c_miss * asv_miss) - costs.p_nontarget * costs.c_fa * asv_fa
-    false_alarm = costs.c_fa_cm * costs.p_spoof * asv_spoof_fa
-    return _normalised_minimum(curve, 0.0, miss, false_alarm)
+    return TandemCost(0.0, miss, costs.c_fa_cm * costs.p_spoof * asv_spoof_fa)
 
 
-def min_tdcf_2021(curve: DetectionCurve, asv: AsvScores, costs: TandemCosts = TandemCosts()) -> float:
-    """Minimum normalised tandem cost, form of ASVspoof 2021, with the verifier's own cost C0 (Kinnunen et al., TASLP 2020)."""
+def tandem_2021(asv: AsvScores, costs: TandemCosts = TandemCosts()) -> TandemCost:
+    """Tandem cost in the form of ASVspoof 2021, with the verifier's own cost C0 (Kinnunen et al., TASLP 2020).
+
+    Errors: as `tandem_legacy`.
+    """
     asv_miss, asv_fa, asv_spoof_fa = asv.error_rates()
     verifier = costs.p_target * costs.c_miss * asv_miss + costs.p_nontarget * costs.c_fa * asv_fa
-    return _normalised_minimum(curve, verifier, costs.p_target * costs.c_miss - verifier, costs.p_spoof * costs.c_fa_spoof * asv_spoof_fa)
-
-
-def _normalised_minimum(curve: DetectionCurve, always: float, miss: float, false_alarm: float) -> float:
-    if min(miss, false_alarm) < 0 or always + min(miss, false_alarm) == 0:
-        raise InputError("min t-DCF is undefined with these verification scores: check labels, and that higher is the claimed speaker")
-    cost = always + miss * curve.miss + false_alarm * curve.false_alarm
-    return float(np.min(cost) / (always + min(miss, false_alarm)))
+    return TandemCost(verifier, costs.p_target * costs.c_miss - verifier, costs.p_spoof * costs.c_fa_spoof * asv_spoof_fa)
