@@ -1,5 +1,6 @@
 """Promotion: only as the record says, one at a time, and with a true record."""
 
+import itertools
 import json
 import multiprocessing
 import threading
@@ -9,6 +10,7 @@ import pytest
 
 from earmark import InputError
 from earmark.params import GateParams
+from earmark.registry import promote as promotion
 from earmark.registry.gate import decide
 from earmark.registry.lock import Lock
 from earmark.registry.promote import promote, rollback
@@ -81,6 +83,40 @@ def test_champions_follow_each_other_and_come_back(tracking, tmp_path):
     assert {record["action"] for record in kept.values()} == {"promotion", "rollback"}
     rollback(tracking)
     assert aliases(tracking) == {"champion": better, "previous": first}
+
+
+def test_a_rollback_that_was_cut_short_anywhere_is_completed_with_one_record(tracking, tmp_path, monkeypatch):
+    versions = []
+    for quality in (2.0, 3.5):
+        decision, version = candidate(tracking, tmp_path / str(quality), quality)
+        promote(tracking, decision)
+        versions.append(version)
+    later, _ = candidate(tracking, tmp_path / "later", 5.5)
+    plain, interrupted = promotion.set_alias, 0
+    while True:
+        before, calls = aliases(tracking), itertools.count()
+
+        def cut(*given, calls=calls, last=interrupted):
+            if next(calls) == last:
+                raise ConnectionAbortedError
+            plain(*given)
+
+        monkeypatch.setattr(promotion, "set_alias", cut)
+        try:
+            rollback(tracking)
+            break  # an undisturbed one moves no more aliases than that
+        except ConnectionAbortedError:
+            interrupted += 1
+        monkeypatch.setattr(promotion, "set_alias", plain)
+        with pytest.raises(InputError, match="a rollback was cut short: run `earmark rollback`"):
+            promote(tracking, later)
+        rollback(tracking)
+        found = aliases(tracking)
+        assert (found["champion"], found["previous"]) == (before["previous"], before["champion"])
+        assert aliases(tracking, "earmark-detector") == {name: found[name] for name in ("champion", "previous", "commercial", "challenger")}
+    assert interrupted >= 4, "the model and its parts"
+    kept = [record for version in versions for record in records(tracking, version)[0].values()]
+    assert sum(record["action"] == "rollback" for record in kept) == interrupted + 1
 
 
 def test_a_record_of_other_models_is_refused(tracking, tmp_path):

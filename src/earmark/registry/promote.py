@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 LOCK, RECORD, ALLOWED = "promotion", "record", "commercial_use"
+UNDER_WAY = "rollback"  # a version's tag while it comes back
 AGAIN = "run the stages register and gate again (`dvc repro --force --single-item register gate`)"
 
 
@@ -59,6 +60,8 @@ def promote(tracking: TrackingParams, decision: Path, by: str | None = None) -> 
         if challenger is None and champion is not None and (stored := _stored(store.client, champion, digest)):
             log.info("version %s is champion already, by this very decision", champion.version)
             return stored
+        if any(one and UNDER_WAY in one.tags for one in (champion, at(store.client, NAME, PREVIOUS))):
+            raise InputError("a rollback was cut short: run `earmark rollback` to complete it, then promote")
         _require_same(decided, challenger, champion)
         assert challenger is not None
         held.check()
@@ -150,19 +153,35 @@ def _crown(client: "MlflowClient", held: Lock, winner: "ModelVersion", loser: Ma
 
 
 def rollback(tracking: TrackingParams, by: str | None = None, reason: str = "") -> dict[str, Any]:
-    """Swap champion and previous, and return the record. Errors: InputError when there is no previous champion."""
+    """Swap champion and previous, or complete a swap that was cut short, and return the record.
+
+    Errors: InputError when there is no previous champion.
+    """
     with connected(tracking) as store, lock(store.client, LOCK) as held:
-        champion, previous = at(store.client, NAME, CHAMPION), at(store.client, NAME, PREVIOUS)
-        if champion is None or previous is None or champion.version == previous.version:
-            raise InputError(f"{NAME} has no previous champion to go back to")
+        champion, previous, place = _begin_rollback(store.client, held)
         named = {"version": int(champion.version), "bundle": champion.tags[BUNDLE]}
-        held.check()
-        record = _store(store.client, "rollback", previous, by, held.token, {"from": named, "reason": reason})
+        record = _store(store.client, "rollback", previous, by, place, {"from": named, "reason": reason})
         _withdraw_commercial(store.client, held, champion, previous)
         _crown(store.client, held, previous, named, commercial=previous.tags.get(ALLOWED) == "yes")
         store.client.set_model_version_tag(NAME, previous.version, RECORD, _digest(record))
+        store.client.delete_model_version_tag(NAME, previous.version, UNDER_WAY)
     log.info("version %s is champion again", previous.version)
     return record
+
+
+def _begin_rollback(client: "MlflowClient", held: Lock) -> tuple["ModelVersion", "ModelVersion", str]:
+    """Who is left, who comes back, and the record's place; noted with the latter until both have their aliases."""
+    champion, previous = at(client, NAME, CHAMPION), at(client, NAME, PREVIOUS)
+    for one in (previous, champion):
+        if one is not None and UNDER_WAY in one.tags:
+            note = json.loads(one.tags[UNDER_WAY])
+            return client.get_model_version(NAME, note["from"]), one, note["place"]
+    if champion is None or previous is None or champion.version == previous.version:
+        raise InputError(f"{NAME} has no previous champion to go back to")
+    held.check()
+    note = {"from": str(champion.version), "place": held.token}
+    client.set_model_version_tag(NAME, previous.version, UNDER_WAY, json.dumps(note))
+    return champion, previous, held.token
 
 
 def _withdraw_commercial(client: "MlflowClient", held: Lock, champion: "ModelVersion", previous: "ModelVersion") -> None:
