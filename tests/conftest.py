@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from earmark.features.shards import Features
 from earmark.files import read_table
 from earmark.params import Params
 from earmark.params.run import merge
+from object_store import S3
 
 torch.set_num_threads(1)
 
@@ -165,6 +166,14 @@ def done(prepared: Path, tiny: Params, tmp_path_factory) -> Path:
         if name not in PREPARING and "dvc" in stage.runners:
             stages.run(name, tiny, workspace)
     return workspace
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """An S3 server, started once."""
+    server = S3()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

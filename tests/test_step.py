@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from earmark.params import DownloadParams, Params
 from earmark.pointer import Pointer
 from earmark.registry.journal import PLACE, journals
 from earmark.store import gone, load, open_store, save
+from object_store import BUCKET, S3_ENVIRONMENT
 
 
 class Cluster:
@@ -208,3 +210,41 @@ def test_a_run_that_wants_a_step_in_the_making_waits_and_takes_it(cluster, tmp_p
     assert "taken from the store" in waiting.communicate(timeout=120)[1]
     assert waiting.returncode == 0
     assert Pointer.read(Path(second["output"].path)) == made[0]
+
+
+def test_a_missing_secret_is_said_and_nothing_is_written(cluster, s3, monkeypatch, tmp_path):
+    arguments = cluster.arguments("fit_ensemble", store=f"s3://{BUCKET}/store")
+    for name in S3_ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3.address,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "AWS_CONFIG_FILE": "/dev/null",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=rf"error: fit_ensemble: s3://{BUCKET}/store: .*credentials"):
+        step.run_step("fit_ensemble", arguments)
+    assert not Path(arguments["output"].path).exists()
+    assert left(tmp_path) == []
+
+
+def test_a_gpu_that_is_not_there_is_said(cluster, change):
+    arguments = cluster.arguments("train_detector", compute=change(compute={"device": "cuda"}).compute.model_dump_json())
+    with pytest.raises(SystemExit, match=r"error: train_detector: compute\.device is cuda, but torch sees no GPU"):
+        step.run_step("train_detector", arguments)
+    assert not Path(arguments["output"].path).exists()
+
+
+def test_a_full_disk_is_said_and_the_step_goes_on_when_there_is_room(cluster, done, tmp_path):
+    arguments = cluster.arguments("fit_ensemble")
+    command = command_of("fit_ensemble", arguments)
+    full = subprocess.run(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    )
+    assert full.returncode == 1
+    assert full.stderr.splitlines()[-1].startswith("error: fit_ensemble: cannot write "), full.stderr
+    assert not Path(arguments["output"].path).exists()
+    subprocess.run(command, check=True)
+    load(Pointer.read(Path(arguments["output"].path)), tmp_path / "back", cluster.store)
+    assert contents(tmp_path / "back") == contents(done / stages.ARTIFACTS["answers"])

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,7 @@ import pytest
 from earmark import InputError, store
 from earmark.pointer import Pointer
 from earmark.store import OBJECTS, Gone, Store, gone, load, open_store, save
-from object_store import BUCKET, S3, S3_ENVIRONMENT
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    server = S3()
-    yield server
-    server.stop()
+from object_store import BUCKET, S3_ENVIRONMENT
 
 
 @pytest.fixture(params=["folder", "s3"])

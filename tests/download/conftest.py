@@ -19,15 +19,6 @@ def web() -> Iterator[Web]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
-def s3() -> Iterator[S3]:
-    """An S3 server, started once."""
-    pytest.importorskip("flask", reason="moto[server] is not installed")
-    server = S3()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def bucket(s3: S3, monkeypatch) -> str:
     """s3://… of an emptied bucket, with the environment that reaches it."""
