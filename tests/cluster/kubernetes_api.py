@@ -1,13 +1,13 @@
 """A Kubernetes API server for tests: as much of it, over HTTP, as a training step's TrainJobs need."""
 
-import json
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import yaml
+
+from cluster.http_api import Api
 
 TRAINER = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team"
 CORE = "/api/v1/namespaces/team"
@@ -23,7 +23,7 @@ def event(kind: str, name: str, message: str, first: str | None = NOW) -> dict:
     }
 
 
-class Kubernetes:
+class Kubernetes(Api):
     """`looks` say how a job is at each look, the last of them for ever: its condition, and its pods' phase."""
 
     def __init__(self):
@@ -37,25 +37,7 @@ class Kubernetes:
         self.jobs: dict[str, dict] = {}
         self.sent: list[dict] = []
         self.asked: list[tuple[str, str]] = []
-        kubernetes = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                kubernetes.serve(self, "GET", {})
-
-            def do_DELETE(self):
-                kubernetes.serve(self, "DELETE", {})
-
-            def do_POST(self):
-                kubernetes.serve(self, "POST", json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-            def log_message(self, *arguments):
-                """Quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        super().__init__()
 
     def serve(self, request: BaseHTTPRequestHandler, method: str, body: dict) -> None:
         path = urlsplit(request.path).path
@@ -105,16 +87,3 @@ class Kubernetes:
         """What a node said; None: the connection breaks in the middle."""
         text = self.logs[f"node-{pod[-1]}"]
         self.answer(request, 200, text if text is not None else "epoch", missing=text is None)
-
-    def answer(self, request: BaseHTTPRequestHandler, status: int, content: dict | str, *, missing: bool = False) -> None:
-        text = (content if isinstance(content, str) else json.dumps(content)).encode()
-        request.send_response(status)
-        kind = "text/plain" if isinstance(content, str) else "application/json"
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(text) + 9 * missing)}.items():
-            request.send_header(name, value)
-        request.end_headers()
-        request.wfile.write(text)
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()

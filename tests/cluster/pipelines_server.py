@@ -1,12 +1,13 @@
 """A Kubeflow Pipelines server for tests: as much of its interface, over HTTP, as a run needs; what it is sent is checked strictly."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
+
+from cluster.http_api import Api
 
 BASE = "/apis/v2beta1"
 
@@ -20,7 +21,7 @@ def task(name: str, state: str, number: int = 0, error: str | None = None, child
     return found | ({"child_tasks": [{"pod_name": pod} for pod in children]} if children else {})
 
 
-class Kubeflow:
+class Kubeflow(Api):
     """`looks` are what the run is at each look, the last of them for ever; `faults` are statuses of the next answers, by path."""
 
     def __init__(self):
@@ -28,22 +29,7 @@ class Kubeflow:
         self.experiments: dict[str, dict] = {}
         self.runs: dict[str, dict] = {}
         self.seen: list[tuple[str, str, dict, dict]] = []
-        kubeflow = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                kubeflow.serve(self, "GET", {})
-
-            def do_POST(self):
-                kubeflow.serve(self, "POST", json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-            def log_message(self, *arguments):
-                """Quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+        super().__init__()
 
     def serve(self, request: BaseHTTPRequestHandler, method: str, body: dict) -> None:
         parts = urlsplit(request.path)
@@ -93,15 +79,3 @@ class Kubeflow:
         state, tasks = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         failed = {"error": {"code": 13, "message": "1 of its tasks failed"}} if state == "FAILED" else {}
         return self.runs[run_id] | failed | {"state": state, "run_details": {"task_details": tasks}}
-
-    def answer(self, request: BaseHTTPRequestHandler, status: int, content: dict | str, kind: str = "application/json") -> None:
-        text = (content if isinstance(content, str) else json.dumps(content)).encode()
-        request.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(text))}.items():
-            request.send_header(name, value)
-        request.end_headers()
-        request.wfile.write(text)
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
