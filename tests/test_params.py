@@ -1,9 +1,11 @@
+import sys
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from earmark import InputError, params
+from earmark.__main__ import main
 from earmark.corpora.copysynthesis import SYSTEMS
 from earmark.params.run import read_assignment
 
@@ -151,3 +153,36 @@ def test_presets_load_over_the_params_file(preset):
 
 def test_the_params_file_loads():
     assert params.load(ROOT / "params.yaml").seed == 688
+
+
+def run_command(monkeypatch, *arguments: str, code: int = 0) -> None:
+    monkeypatch.setattr(sys, "argv", ["earmark", "params", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
+
+
+def test_the_command_prints_all_of_every_setting_however_narrow_the_terminal(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "60")
+    run_command(monkeypatch, "--set", "cqt.bins=60")
+    printed = " ".join(capsys.readouterr().out.split())
+    for key, value, provenance, description in params.describe(params.load(ROOT / "params.yaml", assignments=["cqt.bins=60"])):
+        assert f"{key} = {params.spell(value)} [{provenance}] {' '.join(description.split())}" in printed
+
+
+def test_where_there_is_no_params_file_the_command_starts_from_built_in_values(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run_command(monkeypatch, "--set", "seed=3", "-o", "params.yaml")
+    assert params.load(tmp_path / "params.yaml") == params.Params(seed=3)
+    run_command(monkeypatch, "--params", "other.yaml", code=2)
+    assert "other.yaml: no such file" in capsys.readouterr().err
+
+
+def test_a_preset_that_is_not_there_is_answered_with_those_that_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    run_command(monkeypatch, "--preset", "smal", code=2)
+    assert "--preset smal: presets/ holds paper, small" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    run_command(monkeypatch, "--preset", "small", code=2)
+    assert "no folder presets/ here" in capsys.readouterr().err
