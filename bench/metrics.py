@@ -3,11 +3,14 @@
 from typing import Any
 
 import numpy as np
+from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_curve
 from timing import row, seconds, show
 
 from earmark.metrics.bootstrap import intervals, paired_draws
+from earmark.metrics.cost_intervals import cost_intervals, decision_losses, information_losses
 from earmark.metrics.detection import DetectionCurve, cllr, eer, min_dcf
+from earmark.metrics.tracing_intervals import tracing_intervals
 
 TRIALS, BONAFIDE = 600_000, 60_000
 RESAMPLED, SPEAKERS, SOURCES, RESAMPLES = 71_000, 67, 13, 1_000
@@ -16,7 +19,7 @@ PEER_RESAMPLES = 20  # a peer's time is measured on these and scaled
 
 def rows() -> list[dict[str, Any]]:
     """One row a measurement."""
-    return [_metric_set(), _bootstrap(), _paired()]
+    return [_metric_set(), _bootstrap(), _costs(), _traced(), _paired()]
 
 
 def _metric_set() -> dict[str, Any]:
@@ -29,11 +32,39 @@ def _metric_set() -> dict[str, Any]:
 def _bootstrap() -> dict[str, Any]:
     scores, key = _trials(RESAMPLED, RESAMPLED // 10)
     generator = np.random.default_rng(1)
-    speakers, sources = generator.integers(SPEAKERS, size=len(key)).astype(str), generator.integers(SOURCES, size=len(key)).astype(str)
-    ours = seconds(lambda: intervals(scores, key, list(speakers), list(sources), resamples=RESAMPLES), repeats=1)
+    speakers, sources = _clusters(generator, len(key))
+    ours = seconds(lambda: intervals(scores, key, speakers, sources, resamples=RESAMPLES), repeats=1)
     weights = generator.integers(1, 4, size=len(key))
     peer = seconds(lambda: [_sklearn_eer(key, scores, weights) for _ in range(PEER_RESAMPLES)], repeats=1) * RESAMPLES / PEER_RESAMPLES
     return row("bootstrap, 1,000 × 71,000 trials; peer: EER alone by weighted sklearn roc_curve, scaled", ours, peer, longest=30.0)
+
+
+def _costs() -> dict[str, Any]:
+    """What a report has beside EER, minDCF and Cllr."""
+    scores, key = _trials(RESAMPLED, RESAMPLED // 10)
+    speakers, sources = _clusters(np.random.default_rng(1), len(key))
+    losses = {"act_dcf": decision_losses(scores, key), "cllr_calibrated": information_losses(scores, key)}
+    ours = seconds(lambda: cost_intervals(scores, key, losses, speakers, sources, resamples=RESAMPLES), repeats=1)
+    weights = np.random.default_rng(1).integers(1, 4, size=len(key))
+    model = IsotonicRegression(y_min=0, y_max=1)
+    peer = seconds(lambda: [model.fit(scores, key, weights).predict(scores) for _ in range(PEER_RESAMPLES)], repeats=1)
+    name = "the same of actDCF, calibrated Cllr and least Cllr; peer: sklearn's isotonic regression for the last, scaled"
+    return row(name, ours, peer * RESAMPLES / PEER_RESAMPLES, longest=30.0)
+
+
+def _traced() -> dict[str, Any]:
+    """All of tracing's figures."""
+    generator = np.random.default_rng(1)
+    speakers, sources = _clusters(generator, RESAMPLED)
+    known = np.array([int(source) < SOURCES // 2 for source in sources])
+    answers = [source if lucky else "0" for source, lucky in zip(sources, generator.random(RESAMPLED) < 0.8, strict=True)]
+    ours = seconds(lambda: tracing_intervals(sources, answers, ~known + generator.normal(size=RESAMPLED), known, speakers), repeats=1)
+    return row("the same of tracing's eight figures", ours, float("nan"), longest=30.0)
+
+
+def _clusters(generator: np.random.Generator, count: int) -> list[list[str]]:
+    """Speakers and sources of so many trials."""
+    return [list(generator.integers(number, size=count).astype(str)) for number in (SPEAKERS, SOURCES)]
 
 
 def _paired() -> dict[str, Any]:
@@ -41,7 +72,7 @@ def _paired() -> dict[str, Any]:
     scores, key = _trials(RESAMPLED, RESAMPLED // 10)
     generator = np.random.default_rng(1)
     other = scores + generator.normal(scale=0.3, size=len(key))
-    speakers, sources = (list(generator.integers(number, size=len(key)).astype(str)) for number in (SPEAKERS, SOURCES))
+    speakers, sources = _clusters(generator, len(key))
     ours = seconds(lambda: paired_draws(scores, other, key, speakers, sources, resamples=RESAMPLES), repeats=1)
     peer = seconds(lambda: [intervals(part, key, speakers, sources, resamples=RESAMPLES) for part in (scores, other)], repeats=1)
     return row("paired bootstrap of two models, 1,000 × 71,000 trials; peer: two single ones", ours, peer, longest=30.0)

@@ -11,7 +11,7 @@ from scipy.optimize import isotonic_regression
 from scipy.special import xlogy
 
 from earmark import InputError
-from earmark.metrics.bootstrap import Floats, draw_weights, number_clusters
+from earmark.metrics.bootstrap import Floats, draw_weights, number_clusters, total
 from earmark.metrics.detection import Costs, check
 
 LEAST = "cllr_min"
@@ -66,7 +66,7 @@ def _costs(losses: Floats, ranked: "_Ranked", key: Flags, weights: Floats) -> Fl
     if not all(both):
         return np.full(len(losses) + 1, np.nan)
     bonafide, spoof = bonafide / both[0], spoof / both[1]
-    return np.append(losses @ (bonafide + spoof), ranked.least(bonafide, spoof))
+    return np.append(total(bonafide + spoof, losses), ranked.least(bonafide, spoof))
 
 
 class _Ranked:

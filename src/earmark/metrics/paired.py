@@ -41,8 +41,8 @@ def tracing_draws(
 
 def accuracy(right: Flags, known: Flags, weights: Floats) -> float:
     """Weighted share of known-source trials that are named rightly; NaN without such trials."""
-    mass = weights @ known
-    return float(weights @ (right & known) / mass) if mass else np.nan
+    mass = np.sum(weights, where=known)
+    return float(np.sum(weights, where=right & known) / mass) if mass else np.nan
 
 
 class Ranked:

@@ -89,7 +89,7 @@ def _figures(trials: _Trials, weights: Floats) -> tuple[float, ...]:
     known_mass, novel_mass = seen.sum(), novel.sum()
     if not known_mass:
         return (np.nan,) * len(FIGURES)
-    named = float(seen @ trials.right / known_mass), _macro_f1(trials, seen)
+    named = float(np.sum(seen, where=trials.right) / known_mass), _macro_f1(trials, seen)
     if not novel_mass:
         return *named, *(np.nan,) * (len(FIGURES) - len(named))
     # shares accepted as known, at thresholds falling from all trials accepted to none
