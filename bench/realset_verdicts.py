@@ -39,6 +39,7 @@ finally:
 def tables(workspace: Path) -> str:
     """Markdown of everything that the model of a finished run says of eval."""
     protocol = read_table(workspace / "artifacts/protocol.parquet").set_index("utterance_id")
+    protocol["path"] = [str(workspace / path) for path in protocol["path"]]
     model = workspace / "artifacts/model"
     calibration = Calibration(**read_manifest(model)["calibration"])
     trials = read_scores(workspace / "artifacts/scores").set_index("utterance_id").join(protocol)
