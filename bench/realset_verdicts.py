@@ -13,6 +13,7 @@ import soundfile
 from rich.progress import track
 
 from earmark.audio.decode import SAMPLE_RATE, read
+from earmark.breakdowns import by_key
 from earmark.calibration import Calibration
 from earmark.evaluation import read_scores
 from earmark.files import read_table
@@ -55,8 +56,8 @@ def calibrated(trials: pd.DataFrame, calibration: Calibration) -> str:
     rows = []
     for split in ("dev", "eval"):
         part = trials[trials["split"] == split]
-        key = (part["key"] == "bonafide").to_numpy()
-        before, after = (cllr(scores, key) for scores in (part["cm_score"].to_numpy(), calibration.llr(part["cm_score"])))
+        part = part.assign(llr=calibration.llr(part["cm_score"]))
+        before, after = (cllr(*by_key(part, column)) for column in ("cm_score", "llr"))
         rows.append(f"| {split} | {before:.3f} | {after:.3f} |")
     return "\n".join(
         ["Cllr in bits, of the score as it is and calibrated on dev.", "", "| split | before | after |", "|---|---|---|", *rows]
