@@ -14,8 +14,8 @@ setup: .venv/installed ## create .venv from the hashed lock
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
 	.venv/bin/pip install --quiet uv
-	.venv/bin/uv pip sync --require-hashes requirements.lock
-	.venv/bin/uv pip install --no-deps --no-build-isolation --editable .
+	.venv/bin/uv pip sync --python .venv/bin/python --require-hashes requirements.lock
+	.venv/bin/uv pip install --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 data/protocol.tsv: | setup
