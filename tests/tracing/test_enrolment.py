@@ -145,6 +145,7 @@ def test_the_command_prints_saves_lists_and_removes(done, tiny, engine_clips, tm
     assert "no source is enrolled" in run("--list")
     first = run("--source", "new", str(engine_clips))
     assert "known sources: dev" in first
+    assert "nan" not in first
     assert first.splitlines()[-1] == "version 1: mine.safetensors"
     assert "new" in run("--list")
     with pytest.raises(InputError, match="new is enrolled already"):

@@ -102,5 +102,11 @@ def display(table: pd.DataFrame) -> None:
     """Print a table; shares in percent."""
     shown = Table(*table.columns) if len(table) else "no source is enrolled"
     for row in table.itertuples(index=False):
-        shown.add_row(*(f"{100 * value:.1f} %" if isinstance(value, float) else str(value) for value in row))  # pyright: ignore
+        shown.add_row(*map(_cell, row))  # pyright: ignore
     Console().print(shown)
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "–" if np.isnan(value) else f"{100 * value:.1f} %"
