@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,9 @@ from earmark.features.shards import Features
 from earmark.files import read_table
 from earmark.params import Params
 from earmark.params.run import merge
-from object_store import S3
+
+if TYPE_CHECKING:
+    from object_store import S3
 
 torch.set_num_threads(1)
 
@@ -169,8 +172,10 @@ def done(prepared: Path, tiny: Params, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[S3]:
+def s3() -> Iterator["S3"]:
     """An S3 server, started once."""
+    from object_store import S3
+
     server = S3()
     yield server
     server.stop()

@@ -162,5 +162,5 @@ def test_a_preset_that_is_not_there_is_said(tmp_path):
     (tmp_path / "params.yaml").write_text("seed: 5\n")
     done = earmark("params", "--preset", "huge", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: presets/huge.yaml: no such file")
+    assert done.stderr.startswith("error: --preset huge: there is no folder presets/ here")
     assert len(done.stderr.splitlines()) == 1

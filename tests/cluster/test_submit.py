@@ -156,7 +156,10 @@ def test_a_run_whose_pipeline_the_server_keeps_apart_is_followed_too(kubeflow):
 def test_interrupted_it_leaves_the_run_going_and_says_how_to_follow_it(kubeflow, built):
     kubeflow.looks = [("RUNNING", [task("download", "RUNNING")])]
     command = [sys.executable, "-m", "earmark", "submit", str(built / "training.yaml"), "--endpoint", kubeflow.address, "--every", "0.05"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # Ctrl-C has its usual meaning even where the tests themselves run in the background
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None
+    )
     deadline = time.monotonic() + 60
     while not any(path.endswith("/runs/run-0") for _, path, *_ in kubeflow.seen) and time.monotonic() < deadline:
         time.sleep(0.05)

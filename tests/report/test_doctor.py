@@ -5,6 +5,7 @@ from earmark.report.doctor import NAMES, render
 CHECK = {
     "severity": "error",
     "unit": "files",
+    "found": "",
     "summary": "",
     "advice": "",
     "status": "pass",
@@ -32,7 +33,15 @@ def test_a_page_needs_nothing_else_and_names_every_check():
 
 def test_culprits_are_shown_escaped_and_counted():
     culprit = {"utterance_id": "<script>alert(1)</script>", "path": "a&b.wav", "clipped_percent": 1.25, "source": None}
-    check = CHECK | {"check": "clipped", "status": "warn", "count": 30, "culprits": [culprit], "culprits_total": 30, "advice": "fetch them"}
+    check = CHECK | {
+        "check": "clipped",
+        "status": "warn",
+        "count": 30,
+        "found": "30 files",
+        "culprits": [culprit],
+        "culprits_total": 30,
+        "advice": "fetch them",
+    }
     page = render(content(status="warn", checks=[check]))
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
