@@ -21,7 +21,7 @@ from timing import row, seconds, show
 from earmark.audio.decode import probe
 from earmark.corpora.folder import read
 from earmark.features.shards import precompute
-from earmark.params import AudioParams, CqtParams, ShardingParams
+from earmark.params import AudioParams, CqtParams, DecodingParams, ShardingParams
 
 if TYPE_CHECKING:
     from object_store import S3
@@ -73,8 +73,8 @@ def make_recordings(folder: Path) -> list[Path]:
 def make_shards(files: list[Path], folder: Path) -> None:
     """What precompute_cqt makes of them."""
     protocol = pd.DataFrame({"utterance_id": [str(number) for number in range(len(files))], "path": [str(path) for path in files]})
-    protocol[["seconds", "digest"]] = [probe(path) for path in track(files, "probe", transient=True)]
-    precompute(protocol, AudioParams(), CqtParams(), ShardingParams(), folder)
+    protocol[["seconds", "digest"]] = [probe(path, DecodingParams()) for path in track(files, "probe", transient=True)]
+    precompute(protocol, DecodingParams(), AudioParams(), CqtParams(), ShardingParams(), folder)
 
 
 class Repository:

@@ -18,7 +18,7 @@ from earmark.audio.decode import probe
 from earmark.features.clips import Clips, augmented
 from earmark.features.cqt import Cqt, reference
 from earmark.features.shards import Features, precompute
-from earmark.params import AudioParams, AugmentationParams, CqtParams, ShardingParams
+from earmark.params import AudioParams, AugmentationParams, CqtParams, DecodingParams, ShardingParams
 
 CLIPS, SECONDS, BATCH = 192, 4.04, 16
 COPIES, MOST_GB = 18, 1.5  # of each clip where memory is measured: eight shards
@@ -29,7 +29,7 @@ def rows() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as place:
         files = make_recordings(Path(place))
         protocol = pd.DataFrame({"utterance_id": [path.stem for path in files], "path": [str(path) for path in files]})
-        protocol[["seconds", "digest"]] = [probe(path) for path in files]
+        protocol[["seconds", "digest"]] = [probe(path, DecodingParams()) for path in files]
         output = Path(place) / "features"
         ours = seconds(lambda: precompute_anew(protocol, output), repeats=3)
         peers = (("soundfile + nnAudio CQT2010v2 + numpy.save, file by file", nnaudio_loop, 10.0),
@@ -52,7 +52,7 @@ def memory() -> str:
 
 
 def peak_gb(protocol: pd.DataFrame, output: Path) -> float:
-    precompute(protocol, AudioParams(), CqtParams(), ShardingParams(), output, threads=2)
+    precompute(protocol, DecodingParams(), AudioParams(), CqtParams(), ShardingParams(), output, threads=2)
     # not ru_maxrss, which begins with what the parent held when it started this process
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) / 1e6
@@ -71,7 +71,7 @@ def make_recordings(place: Path) -> list[Path]:
 def precompute_anew(protocol: pd.DataFrame, output: Path) -> None:
     for path in output.glob("*"):
         path.unlink()
-    precompute(protocol, AudioParams(), CqtParams(), ShardingParams(), output, threads=2)
+    precompute(protocol, DecodingParams(), AudioParams(), CqtParams(), ShardingParams(), output, threads=2)
 
 
 def nnaudio_loop(files: list[Path]) -> None:

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from earmark.audio.decode import read
 from earmark.features.lfcc import lfcc
 from earmark.features.shards import Features, select
+from earmark.params import DecodingParams
 
 FRAMES = 120_000  # frames each mixture is fitted on, drawn at random
 
@@ -42,7 +43,7 @@ def cheap_cues(workspace: Path, protocol: pd.DataFrame) -> pd.DataFrame:
 
 def cues_of(path: Path) -> np.ndarray:
     """(5,): level in dB, share of silent frames of 20 ms, seconds of silence before and after, seconds in all."""
-    waveform, _ = read(path)
+    waveform, _ = read(path, DecodingParams())
     frames = waveform[: len(waveform) // 320 * 320].reshape(-1, 320)
     level = 10 * np.log10(np.mean(np.square(frames), axis=1) + 1e-10)
     loud = np.flatnonzero(level > level.max() - 40)

@@ -19,7 +19,7 @@ from earmark.evaluation import read_scores
 from earmark.files import read_table
 from earmark.manifest import read_manifest
 from earmark.metrics.detection import cllr
-from earmark.params import ComputeParams
+from earmark.params import ComputeParams, DecodingParams
 from earmark.verdict.command import load_judge
 from earmark.verdict.judge import Judge
 
@@ -89,7 +89,7 @@ def spliced(judge: Judge, trials: pd.DataFrame, folder: Path) -> str:
         found = []
         for sound in (whole, speech):
             soundfile.write(folder / "splice.wav", sound, SAMPLE_RATE)
-            parts = judge.judge(folder / "splice.wav").spoofed_parts
+            parts = judge.judge(folder / "splice.wav")[0].spoofed_parts
             inside = sum(max(0.0, min(part.end, START + INSIDE) - max(part.start, START)) for part in parts)
             found.append((inside, sum(part.end - part.start for part in parts) - inside))
         rows.append((number, *found[0], sum(found[1])))
@@ -108,7 +108,7 @@ def filmed(judge: Judge, trials: pd.DataFrame, folder: Path) -> str:
     apart, same = [], 0
     for path in track(trials.sample(FILMS, random_state=688)["path"].to_list(), "films", transient=True):
         film(Path(path), folder / "film.mp4")
-        plain, coded = judge.judge(Path(path)), judge.judge(folder / "film.mp4")
+        (plain,), (coded,) = judge.judge(Path(path)), judge.judge(folder / "film.mp4")
         apart.append(abs(plain.llr - coded.llr))
         same += plain.decision == coded.decision
     return (
@@ -119,7 +119,7 @@ def filmed(judge: Judge, trials: pd.DataFrame, folder: Path) -> str:
 
 def film(path: Path, output: Path) -> None:
     """A black film with the recording's sound."""
-    waveform, _ = read(path)
+    waveform, _ = read(path, DecodingParams())
     with av.open(str(output), "w") as container:
         video = container.add_stream("mpeg4", rate=25, width=64, height=48, pix_fmt="yuv420p")
         audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono", bit_rate=128_000)
@@ -155,14 +155,17 @@ def stretches(trials: pd.DataFrame, samples: int, rng: np.random.Generator) -> I
     while True:
         clips: list[np.ndarray] = []
         while sum(map(len, clips)) < samples:
-            clips += [read(Path(path))[0] for path in rng.permutation(trials["path"].to_numpy(str))[: 1 + samples // SAMPLE_RATE]]
+            clips += [
+                read(Path(path), DecodingParams())[0]
+                for path in rng.permutation(trials["path"].to_numpy(str))[: 1 + samples // SAMPLE_RATE]
+            ]
         yield np.concatenate(clips)[:samples]
 
 
 def long_enough(trials: pd.DataFrame, rng: np.random.Generator, samples: int) -> np.ndarray:
     """The beginning of a random clip that lasts so long."""
     for path in rng.permutation(trials["path"].to_numpy(str)):
-        waveform, _ = read(Path(path))
+        waveform, _ = read(Path(path), DecodingParams())
         if len(waveform) >= samples:
             return waveform[:samples]
     raise SystemExit(f"error: no clip has {samples} samples")

@@ -26,6 +26,7 @@ from earmark.params import (
     ConformerParams,
     CqtFrontEndParams,
     CqtParams,
+    DecodingParams,
     DispersionParams,
     ShardingParams,
     TracerParams,
@@ -178,7 +179,7 @@ def stored(folder: Path) -> tuple[Setup, pd.DataFrame]:
     table = pd.DataFrame({"utterance_id": [path.stem for path in paths], "path": list(map(str, paths)), "digest": "", "seconds": 4.04})
     training = TrainingParams(epochs=1, batch_size=32, clip_norm=1.0)
     audio, cqt, tracer = AudioParams(), CqtParams(), TracerParams(training=training)
-    precompute(table, audio, cqt, ShardingParams(), folder / "features")
+    precompute(table, DecodingParams(), audio, cqt, ShardingParams(), folder / "features")
     compute, hidden = ComputeParams(device="cpu"), folder / "hidden"
     return set_up(audio, cqt, CqtFrontEndParams(), tracer, compute, folder / "features", hidden), table
 

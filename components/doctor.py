@@ -15,6 +15,7 @@ def doctor(
     report: Output[HTML],
     doctor: str,
     trials: str,
+    decoding: str,
     tracking: str,
     store: str,
     run: str,

@@ -16,6 +16,7 @@ def package_model(
     metrics: Output[Metrics],
     seed: int,
     corpora: str,
+    decoding: str,
     audio: str,
     cqt: str,
     front_end: str,

@@ -13,6 +13,7 @@ def precompute_cqt(
     diagnosis: Input[Artifact],
     output: Output[Dataset],
     metrics: Output[Metrics],
+    decoding: str,
     audio: str,
     cqt: str,
     sharding: str,

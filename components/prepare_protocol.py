@@ -13,6 +13,7 @@ def prepare_protocol(
     metrics: Output[Metrics],
     corpora: str,
     trials: str,
+    decoding: str,
     store: str,
     run: str,
 ):

@@ -12,6 +12,7 @@ def synthesize_copies(
     metrics: Output[Metrics],
     corpora: str,
     trials: str,
+    decoding: str,
     copysynthesis: str,
     store: str,
     run: str,

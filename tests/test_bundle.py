@@ -8,7 +8,7 @@ import pytest
 
 from earmark import InputError, bundle, provenance, stages
 from earmark.evaluation import read_scores
-from earmark.features.recording import WHOLE, open_recording
+from earmark.features.recording import WHOLE, open_recordings
 from earmark.files import read_table, write_json
 from earmark.manifest import MANIFEST, read_manifest
 from earmark.scoring import ORIENTATION
@@ -38,7 +38,8 @@ def test_a_file_gets_the_score_and_the_answer_that_the_stages_gave_it(done, syst
     rows = protocol[protocol["split"] != "train"].set_index("utterance_id")
     traced = 0
     for name, path in rows["path"].items():
-        with open_recording(Path(path), system.params.audio, system.transform) as (recording, _):
+        with open_recordings(Path(path), system.params.decoding, system.params.audio, system.transform) as opened:
+            (recording,) = opened.recordings
             heard = system.hear(recording)
             assert heard.cm_score == pytest.approx(scores.at[name, "cm_score"], abs=1e-4)
             assert len(heard.starts) == scores.at[name, "windows"]
@@ -139,7 +140,8 @@ def test_a_model_that_reads_wav2vec_carries_its_front_end(done, change, tmp_path
     answers = read_table(tmp_path / stages.ARTIFACTS["answers"] / "answers.parquet").set_index("utterance_id")
     rows = read_table(tmp_path / stages.ARTIFACTS["protocol"]).set_index("utterance_id")
     name = answers.index[0]
-    with open_recording(Path(rows.at[name, "path"]), system.params.audio, system.transform) as (recording, _):
+    with open_recordings(Path(rows.at[name, "path"]), system.params.decoding, system.params.audio, system.transform) as opened:
+        (recording,) = opened.recordings
         answer = system.trace(recording, [(0, int(recording.index.at[WHOLE, "samples"]))])
     np.testing.assert_allclose(answer.posterior[0], answers.at[name, "posterior"], atol=1e-3)
 

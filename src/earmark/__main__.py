@@ -178,13 +178,17 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="print a line of JSON a file; its form: docs/verdict.schema.json")] = False,
     html: Annotated[Path | None, typer.Option(help="write evidence reports: a page x.html, or a folder of one a file")] = None,
     prior: Annotated[float | None, typer.Option(help="probability of spoof before listening; default: the model's")] = None,
+    track: Annotated[int | None, typer.Option(help="sound track to judge, from 1 on; default: the first that is not silent", min=1)] = None,
+    channel: Annotated[
+        int | None, typer.Option(help="channel to judge, from 1 on; default: all as one where they are alike, else each by itself", min=1)
+    ] = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="exit with 10 on a spoof, else 11 on an inconclusive file")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     enrolled: Annotated[Path | None, typer.Option(help=f"file of enrolled sources; default model: {ENROLLED}")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON Schema of --json and end")] = False,
     params_file: Annotated[Path, typer.Option("--params", help="says where MLflow is, for a model that lies there")] = PARAMS,
 ) -> None:
-    """Judge recordings: bona fide, spoof or inconclusive, how sure, and from which source. Exit code 3: some could not be judged."""
+    """Judge recordings: bona fide, spoof or inconclusive, how sure, and from which source. Exit code 3: some were not judged."""
     from earmark.verdict import command
 
     if schema:
@@ -197,7 +201,7 @@ def check(
     if enrolled is None and model == stages.ARTIFACTS["model"] and ENROLLED.exists():
         enrolled = ENROLLED
     judge = command.load_judge(command.find_model(model, tracking), model, enrolled, compute, prior)
-    raise typer.Exit(command.check(judge, inputs, command.Options(json, html, exit_code)))
+    raise typer.Exit(command.check(judge, inputs, command.Options(json, html, exit_code, track, channel)))
 
 
 @app.command()

@@ -35,7 +35,7 @@ DETECTOR, CONDITIONS, TRACER = "detector/model.safetensors", "detector/condition
 ENCODER = f"{TRACER}/front_end.safetensors"
 ORIENTATIONS = {"cm_score": CM_ORIENTATION, "llr": "llr: higher = more bona fide", "ood_score": tracing.ORIENTATION}
 TOLERANCE = 0.01  # relative and absolute, of a known answer: devices differ in the last bits, a flipped or exchanged score by far more
-SECTIONS = ("seed", "audio", "cqt", "front_end", "tracer", "scoring", "verdict")
+SECTIONS = ("seed", "decoding", "audio", "cqt", "front_end", "tracer", "scoring", "verdict")
 
 
 def package(params: Params, protocol: Path, scores: Path, detector: Path, members: Path, answers: Path, output: Path) -> dict[str, float]:

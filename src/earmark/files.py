@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from safetensors import SafetensorError
 
 from earmark import InputError
 
+LONGEST = 255  # bytes of a name that file systems hold
+
 
 @contextmanager
 def complete(path: Path) -> Iterator[Path]:
@@ -24,6 +27,8 @@ def complete(path: Path) -> Iterator[Path]:
     Errors: InputError naming `path` when the place is not writable or the disk is full.
     """
     aside = path.with_name(f".{path.name}.part")  # one name, so that what a killed run left is overwritten
+    if len(os.fsencode(aside.name)) > LONGEST:
+        aside = path.with_name(f".{_short_digest(path.name)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove(aside)
@@ -41,6 +46,24 @@ def complete(path: Path) -> Iterator[Path]:
         raise _unwritable(path, error) from error
     finally:
         remove(aside)
+
+
+def flat_name(name: str, suffix: str) -> str:
+    """A file's name for any name, path or id; where it had to change or was too long it has a digest, so that two never meet."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name.lstrip("/."))
+    if plain == name and len(plain) + len(suffix) <= LONGEST - len("..part"):
+        return plain + suffix
+    return f"{plain[-150:]}-{_short_digest(name)}{suffix}"
+
+
+def legible(name: str) -> str:
+    """A file's name as it can be printed and put into JSON: bytes that are no UTF-8, and control characters, as escapes."""
+    decoded = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in decoded)
+
+
+def _short_digest(name: str) -> str:
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
 
 
 def refuse_filled(folder: Path) -> None:

@@ -67,7 +67,7 @@ def summarise(trials: pd.DataFrame) -> pd.DataFrame:
 
 def _score(system: System, trial: Any, params: RobustnessParams, seed: int) -> list[dict[str, Any]]:
     """One trial's rows, a degradation each; degraded in threads, scored one after the other."""
-    waveform, _ = read(trial.path)
+    waveform, _ = read(trial.path, system.params.decoding)
     jobs = list(degradations(params))
     # a generator of its own for every trial and degradation, so that neither order nor number of others changes what is heard
     generators = [np.random.default_rng((seed, int(trial.digest[:8], 16), number)) for number in range(len(jobs))]

@@ -19,6 +19,7 @@ from earmark.params import (
     CopySynthesisParams,
     CorpusParams,
     CqtParams,
+    DecodingParams,
     DoctorParams,
     DownloadParams,
     EnsembleParams,
@@ -49,7 +50,9 @@ def download(download: DownloadParams, *, output: Path) -> Flat:
     return fetch_all(download, output)
 
 
-def synthesize_copies(corpora: tuple[CorpusParams, ...], trials: TrialsParams, copysynthesis: CopySynthesisParams, *, output: Path) -> Flat:
+def synthesize_copies(
+    corpora: tuple[CorpusParams, ...], trials: TrialsParams, decoding: DecodingParams, copysynthesis: CopySynthesisParams, *, output: Path
+) -> Flat:
     """Make spoofs from the corpora's bona fide recordings by classical copy-synthesis."""
     from earmark.corpora.copysynthesis import synthesize
     from earmark.corpora.prepare import prepare
@@ -57,21 +60,23 @@ def synthesize_copies(corpora: tuple[CorpusParams, ...], trials: TrialsParams, c
     table = prepare(corpora, trials.seed, trials.dev_fraction, trials.eval_fraction, trials.max_unreadable)
     recordings = table[(table["key"] == "bonafide") & table["split"].isin(copysynthesis.splits)]
     known, unseen, each = copysynthesis.known, copysynthesis.unseen, copysynthesis.per_utterance
-    return {"copies": synthesize(recordings, known, unseen, each, trials.seed, output)}
+    return {"copies": synthesize(recordings, known, unseen, each, trials.seed, decoding, output)}
 
 
-def prepare_protocol(corpora: tuple[CorpusParams, ...], trials: TrialsParams, *, copies: Path, output: Path) -> Flat:
+def prepare_protocol(
+    corpora: tuple[CorpusParams, ...], trials: TrialsParams, decoding: DecodingParams, *, copies: Path, output: Path
+) -> Flat:
     """Read the corpora and the copies made of them into one checked table of trials."""
     from earmark.corpora.prepare import prepare_with_copies
     from earmark.files import write_table
 
-    table = prepare_with_copies(corpora, copies, trials)
+    table = prepare_with_copies(corpora, copies, trials, decoding)
     write_table(output, table)
     counts = table.groupby(["split", "key"]).size()
     return {f"{split}/{key}": int(count) for (split, key), count in counts.items()}  # pyright: ignore[reportGeneralTypeIssues]
 
 
-def doctor(doctor: DoctorParams, trials: TrialsParams, *, protocol: Path, output: Path) -> Flat:
+def doctor(doctor: DoctorParams, trials: TrialsParams, decoding: DecodingParams, *, protocol: Path, output: Path) -> Flat:
     """Check the corpora for faults, leaks and cheap cues, and stop the run when a check of severity error fails."""
     from rich.console import Console
 
@@ -79,13 +84,13 @@ def doctor(doctor: DoctorParams, trials: TrialsParams, *, protocol: Path, output
     from earmark.doctor.diagnose import run
     from earmark.files import read_table
 
-    diagnosis = run(read_table(protocol), doctor, trials, output)
+    diagnosis = run(read_table(protocol), doctor, trials, decoding, output)
     show(diagnosis, Console(stderr=True))
     return {finding.check: finding.count for finding in diagnosis.findings if finding.status != "off"}
 
 
 def precompute_cqt(
-    audio: AudioParams, cqt: CqtParams, sharding: ShardingParams, trials: TrialsParams, *,
+    decoding: DecodingParams, audio: AudioParams, cqt: CqtParams, sharding: ShardingParams, trials: TrialsParams, *,
     protocol: Path, diagnosis: Path, output: Path, shard: str = "1/1",
 ) -> Flat:  # fmt: skip
     """Decode every recording once, and write waveforms and CQTs into few memory-mapped shards; `diagnosis` is there when they may be."""
@@ -94,7 +99,7 @@ def precompute_cqt(
     from earmark.files import read_table
 
     table = read_table(protocol)
-    index = precompute(table, audio, cqt, sharding, output, shard=shard)
+    index = precompute(table, decoding, audio, cqt, sharding, output, shard=shard)
     faults = index[index["error"].notna()].merge(table[["utterance_id", "corpus"]], on="utterance_id")
     refuse_unreadable(faults, table["corpus"].value_counts(), trials.max_unreadable)
     return {"utterances": len(index), "unreadable": int(index["error"].notna().sum())}
@@ -179,8 +184,8 @@ def nothing_to_trace(output: Path) -> Flat:
 
 
 def package_model(
-    seed: int, corpora: tuple[CorpusParams, ...], audio: AudioParams, cqt: CqtParams, front_end: FrontEndParams, tracer: TracerParams,
-    scoring: ScoringParams, verdict: VerdictParams, compute: ComputeParams, *,
+    seed: int, corpora: tuple[CorpusParams, ...], decoding: DecodingParams, audio: AudioParams, cqt: CqtParams, front_end: FrontEndParams,
+    tracer: TracerParams, scoring: ScoringParams, verdict: VerdictParams, compute: ComputeParams, *,
     protocol: Path, scores: Path, detector: Path, members: Path, answers: Path, output: Path,
 ) -> Flat:  # fmt: skip
     """Calibrate the scores on dev, and put all that an answer needs into one folder with digests and a known answer."""
@@ -189,6 +194,7 @@ def package_model(
     params = Params(
         seed=seed,
         corpora=corpora,
+        decoding=decoding,
         audio=audio,
         cqt=cqt,
         front_end=front_end,

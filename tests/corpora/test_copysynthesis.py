@@ -11,6 +11,7 @@ from earmark import InputError
 from earmark.corpora import folder
 from earmark.corpora.checks import find_missing
 from earmark.corpora.copysynthesis import NEED_WORLD, SYSTEMS, list_systems, render, synthesize, synthesize_folder
+from earmark.params import DecodingParams
 
 WORLD = importlib.util.find_spec("pyworld") is not None
 RATE = 16_000
@@ -71,7 +72,7 @@ def test_copies_keep_their_place_in_time():
 
 def test_labels_and_splits_of_the_corpus_made(tmp_path):
     rows = lay_out(tmp_path / "voices")
-    synthesize(rows, ["griffin_lim_linear", "psola"], ["sinusoidal"], None, 1, tmp_path / "spoofs", workers=1)
+    synthesize(rows, ["griffin_lim_linear", "psola"], ["sinusoidal"], None, 1, DecodingParams(), tmp_path / "spoofs", workers=1)
     table = folder.read(tmp_path / "spoofs")
     assert not find_missing(table).any()
     assert len(table) == 4 * 2 + 2
@@ -92,17 +93,17 @@ def test_labels_and_splits_of_the_corpus_made(tmp_path):
 
 def test_systems_take_turns(tmp_path):
     rows = lay_out(tmp_path / "voices", ["train"] * 6)
-    synthesize(rows, ["mulaw_sampling", "mel_wiener", "subband_images"], [], 1, 1, tmp_path / "spoofs", workers=1)
+    synthesize(rows, ["mulaw_sampling", "mel_wiener", "subband_images"], [], 1, 1, DecodingParams(), tmp_path / "spoofs", workers=1)
     assert folder.read(tmp_path / "spoofs")["source"].value_counts().tolist() == [2, 2, 2]
 
 
 def test_processes_make_the_same_bytes(tmp_path):
     rows = lay_out(tmp_path / "voices")
     for workers in (1, 2):
-        synthesize(rows, ["mulaw_sampling", "codec_opus"], [], None, 1, tmp_path / str(workers), workers=workers)
+        synthesize(rows, ["mulaw_sampling", "codec_opus"], [], None, 1, DecodingParams(), tmp_path / str(workers), workers=workers)
     one, two = ({p.relative_to(tmp_path / w): p.read_bytes() for p in (tmp_path / w).rglob("*.*")} for w in "12")
     assert one == two
-    synthesize(rows, ["mulaw_sampling"], [], None, 2, tmp_path / "3", workers=1)
+    synthesize(rows, ["mulaw_sampling"], [], None, 2, DecodingParams(), tmp_path / "3", workers=1)
     assert one[Path("spoof/mulaw_sampling/u0.flac")] != (tmp_path / "3/spoof/mulaw_sampling/u0.flac").read_bytes()
 
 
@@ -110,7 +111,7 @@ def test_unreadable_recordings_are_said_and_left_out(tmp_path, caplog):
     rows = lay_out(tmp_path / "voices")
     (tmp_path / "voices/audio/1.wav").write_text("no audio")
     with caplog.at_level(logging.WARNING):
-        synthesize(rows, ["mulaw_sampling"], [], None, 1, tmp_path / "spoofs", workers=1)
+        synthesize(rows, ["mulaw_sampling"], [], None, 1, DecodingParams(), tmp_path / "spoofs", workers=1)
     assert "1 recordings cannot be decoded" in caplog.text
     assert "1.wav" in caplog.text
     assert sorted(folder.read(tmp_path / "spoofs")["utterance_id"]) == [f"u{n}-mulaw_sampling" for n in (0, 2, 3)]
@@ -120,16 +121,16 @@ def test_nothing_is_left_when_nothing_can_be_copied(tmp_path):
     rows = lay_out(tmp_path / "voices", ["train"])
     (tmp_path / "voices/audio/0.wav").write_text("no audio")
     with pytest.raises(InputError, match="none of 1 recordings"):
-        synthesize(rows, ["mulaw_sampling"], [], None, 1, tmp_path / "spoofs", workers=1)
+        synthesize(rows, ["mulaw_sampling"], [], None, 1, DecodingParams(), tmp_path / "spoofs", workers=1)
     with pytest.raises(InputError, match="no bona fide rows"):
-        synthesize(rows[:0], ["mulaw_sampling"], [], None, 1, tmp_path / "spoofs", workers=1)
+        synthesize(rows[:0], ["mulaw_sampling"], [], None, 1, DecodingParams(), tmp_path / "spoofs", workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["voices"]
 
 
 @pytest.mark.parametrize(("known", "unseen"), [(["wavenet"], []), (["psola"], ["psola"])])
 def test_wrong_systems_are_refused(tmp_path, known, unseen):
     with pytest.raises(InputError, match="system"):
-        synthesize(lay_out(tmp_path / "voices", ["train"]), known, unseen, None, 1, tmp_path / "spoofs")
+        synthesize(lay_out(tmp_path / "voices", ["train"]), known, unseen, None, 1, DecodingParams(), tmp_path / "spoofs")
 
 
 def test_any_folder_becomes_a_corpus_that_stands_alone(tmp_path):

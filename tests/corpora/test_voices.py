@@ -9,7 +9,7 @@ from earmark.corpora import voices
 from earmark.corpora.checks import check_needs
 from earmark.corpora.copysynthesis import synthesize
 from earmark.corpora.prepare import prepare
-from earmark.params import CorpusParams
+from earmark.params import CorpusParams, DecodingParams
 
 pytest.importorskip("espeakng_loader", reason="needs espeak-ng: pip install 'earmark[demo]'")
 
@@ -69,7 +69,7 @@ def test_an_unknown_voice_is_named():
 def test_voices_and_their_copies_make_a_corpus_to_train_on(spoken, tmp_path):
     table = prepare([corpus(spoken)], seed=0, dev_fraction=0.2, eval_fraction=0.2)
     four = table[table["group"].isin(["train0", "dev0", "eval0"])].groupby("split").head(2)
-    synthesize(four, ["griffin_lim_mel", "lpc_vocoder"], ["codec_g723"], 1, 0, tmp_path / "spoofs", workers=1)
+    synthesize(four, ["griffin_lim_mel", "lpc_vocoder"], ["codec_g723"], 1, 0, DecodingParams(), tmp_path / "spoofs", workers=1)
     both = prepare([corpus(spoken), corpus(tmp_path / "spoofs")], seed=0, dev_fraction=0.2, eval_fraction=0.2)
     check_needs(both)
     assert both["made"].sum() == 6 + 4

@@ -11,19 +11,19 @@ from earmark import InputError, stages
 from earmark.__main__ import main
 from earmark.doctor.diagnose import ORDER, SCHEMA, Diagnosis, diagnose, read_folder, run, write_report
 from earmark.files import read_table, write_table
-from earmark.params import DoctorParams, Params, TrialsParams
+from earmark.params import DecodingParams, DoctorParams, Params, TrialsParams
 
 OFF = DoctorParams(**dict.fromkeys(ORDER, "off"))
 
 
 @pytest.fixture(scope="module")
 def found(planted) -> Diagnosis:
-    return diagnose(read_folder(planted, TrialsParams()), DoctorParams(), TrialsParams())
+    return diagnose(read_folder(planted, TrialsParams()), DoctorParams(), TrialsParams(), DecodingParams())
 
 
 @pytest.fixture(scope="module")
 def healthy(clean) -> Diagnosis:
-    return diagnose(read_folder(clean, TrialsParams()), DoctorParams(), TrialsParams())
+    return diagnose(read_folder(clean, TrialsParams()), DoctorParams(), TrialsParams(), DecodingParams())
 
 
 def of(diagnosis: Diagnosis, check: str):
@@ -90,19 +90,19 @@ def test_nothing_is_found_in_a_clean_corpus(healthy):
 def test_leaks_of_speakers_that_nobody_named_are_not_judged(clean, healthy):
     table = read_folder(clean, TrialsParams())
     settings = DoctorParams(cheap_cues="off")
-    finding = of(diagnose(table.assign(speaker=None), settings, TrialsParams()), "speaker_leak")
+    finding = of(diagnose(table.assign(speaker=None), settings, TrialsParams(), DecodingParams()), "speaker_leak")
     assert (finding.status, finding.count) == ("not judged", 0)
     assert "no speaker is named" in finding.summary
     assert "protocol.tsv" in finding.advice
     half = table.assign(corpus=["one" if row % 2 else "two" for row in range(len(table))])
     half["speaker"] = half["speaker"].where(half["corpus"] == "one")
-    finding = of(diagnose(half, settings, TrialsParams()), "speaker_leak")
+    finding = of(diagnose(half, settings, TrialsParams(), DecodingParams()), "speaker_leak")
     assert (finding.status, finding.summary) == ("pass", "two: no speaker is named, so what leaks is not known")
     assert of(healthy, "speaker_leak").summary == ""
 
 
 def test_checks_that_are_off_say_so(planted):
-    diagnosis = diagnose(read_folder(planted, TrialsParams()), OFF, TrialsParams())
+    diagnosis = diagnose(read_folder(planted, TrialsParams()), OFF, TrialsParams(), DecodingParams())
     assert {finding.status for finding in diagnosis.findings} == {"off"}
     assert diagnosis.status == "pass"
     assert diagnosis.cues.empty
@@ -110,7 +110,7 @@ def test_checks_that_are_off_say_so(planted):
 
 def test_few_unreadable_files_are_a_warning_as_the_stages_tolerate_them(planted):
     trials = TrialsParams(max_unreadable=0.02)
-    diagnosis = diagnose(read_folder(planted, trials), DoctorParams(), trials)
+    diagnosis = diagnose(read_folder(planted, trials), DoctorParams(), trials, DecodingParams())
     assert [of(diagnosis, check).status for check in ("unreadable", "silent")] == ["warn", "warn"]
     assert [of(diagnosis, check).count for check in ("unreadable", "silent")] == [2, 2]
 
@@ -118,7 +118,7 @@ def test_few_unreadable_files_are_a_warning_as_the_stages_tolerate_them(planted)
 def test_a_file_that_is_missing_is_unreadable(clean):
     table = read_folder(clean, TrialsParams())
     table.loc[0, "path"] = str(clean / "gone.flac")
-    finding = of(diagnose(table, DoctorParams(cheap_cues="off"), TrialsParams()), "unreadable")
+    finding = of(diagnose(table, DoctorParams(cheap_cues="off"), TrialsParams(), DecodingParams()), "unreadable")
     assert finding.culprits["fault"].tolist() == [f"{clean / 'gone.flac'}: no such file"]
 
 
@@ -138,7 +138,7 @@ def test_a_report_is_complete_and_machine_readable(found, tmp_path):
 
 
 def test_the_same_corpus_gives_the_same_bytes(clean, healthy, tmp_path):
-    again = diagnose(read_folder(clean, TrialsParams()), DoctorParams(), TrialsParams())
+    again = diagnose(read_folder(clean, TrialsParams()), DoctorParams(), TrialsParams(), DecodingParams())
     for name, diagnosis in (("one", healthy), ("two", again)):
         write_report(diagnosis, tmp_path / name)
     one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("one", "two"))

@@ -3,6 +3,7 @@ import pytest
 import soundfile as sf
 
 from earmark.doctor.examine import Examination, examine, examine_all, measure
+from earmark.params import DecodingParams
 
 RATE = 16_000
 
@@ -14,7 +15,7 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
 def test_level_silence_and_duration(tmp_path):
     sound = np.concatenate([np.zeros(4_800), noise(1), np.zeros(9_600), noise(1, 1), np.zeros(8_000)]).astype(np.float32)
     sf.write(tmp_path / "a.wav", sound, RATE)
-    found = examine(str(tmp_path / "a.wav"), 40)
+    found = examine(str(tmp_path / "a.wav"), 40, DecodingParams())
     assert found.leading_silence == pytest.approx(0.3, abs=0.021)
     assert found.trailing_silence == pytest.approx(0.5, abs=0.021)
     assert found.silence_share == pytest.approx(1.4 / 3.4, abs=0.02)
@@ -27,7 +28,7 @@ def test_level_silence_and_duration(tmp_path):
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
 def test_bandwidth_is_that_of_the_recording(tmp_path, rate):
     sf.write(tmp_path / "a.wav", noise(1)[: rate // 2], rate)
-    found = examine(str(tmp_path / "a.wav"), 40)
+    found = examine(str(tmp_path / "a.wav"), 40, DecodingParams())
     assert found.bandwidth_hz == pytest.approx(min(rate / 2, 8_000), abs=250)
     assert found.rate == str(rate)
     assert found.duration == pytest.approx(0.5, abs=0.15)
@@ -44,17 +45,17 @@ def test_one_decoding_a_path_and_rows_in_order(tmp_path):
     sf.write(tmp_path / "a.wav", noise(0.5), RATE)
     sf.write(tmp_path / "b.flac", noise(0.5), RATE, subtype="PCM_24")
     (tmp_path / "c.wav").write_bytes(b"nothing")
-    table = examine_all([str(tmp_path / name) for name in ("b.flac", "a.wav", "c.wav", "a.wav")], 40.0, threads=2)
+    table = examine_all([str(tmp_path / name) for name in ("b.flac", "a.wav", "c.wav", "a.wav")], 40.0, DecodingParams(), threads=2)
     assert list(table.columns) == list(Examination.__dataclass_fields__)
     assert table["coding"].fillna("").tolist() == ["PCM_24", "PCM_16", "", "PCM_16"]
     assert table["error"].notna().tolist() == [False, False, True, False]
     assert table["digest"][1] == table["digest"][3] != table["digest"][0]
-    assert examine_all([], 40.0).empty
+    assert examine_all([], 40.0, DecodingParams()).empty
 
 
 def test_digests_are_of_samples_not_of_files(tmp_path):
     samples = np.round(32767 * noise(0.5)).astype(np.int16)
     for name, rate in (("a.wav", RATE), ("b.flac", RATE), ("c.wav", 8_000)):
         sf.write(tmp_path / name, samples, rate)
-    one, two, other = (examine(str(tmp_path / name), 40).digest for name in ("a.wav", "b.flac", "c.wav"))
+    one, two, other = (examine(str(tmp_path / name), 40, DecodingParams()).digest for name in ("a.wav", "b.flac", "c.wav"))
     assert one == two != other

@@ -9,7 +9,7 @@ from earmark.features.clips import Clips, augmented, blank_bands, draw, windows
 from earmark.features.cqt import Cqt
 from earmark.features.shards import Features, precompute
 from earmark.networks.wavespec import clip_frames
-from earmark.params import AudioParams, AugmentationParams, CqtParams, ShardingParams, TrainingParams
+from earmark.params import AudioParams, AugmentationParams, CqtParams, DecodingParams, ShardingParams, TrainingParams
 
 AUDIO, CQT = AudioParams(clip_samples=16_000), CqtParams()
 FRAMES = clip_frames(16_000)
@@ -60,7 +60,7 @@ def test_the_stored_view_and_the_computed_one_show_the_same_instant(features, lo
 def test_at_the_ends_of_a_file_too(protocol, tmp_path):
     """Of 84 bins nnAudio halves the signal and cuts the filter's ringing at a file's ends, of 96 it does not: those are equal there."""
     cqt = CqtParams(bins=96, fmin_hz=31.25)
-    precompute(protocol[:3], AUDIO, cqt, ShardingParams(), tmp_path, threads=1)
+    precompute(protocol[:3], DecodingParams(), AUDIO, cqt, ShardingParams(), tmp_path, threads=1)
     features = Features(tmp_path)
     for name, samples in features.index["samples"].items():
         for start in {0, (samples - 16_000) // 320 * 320}:

@@ -7,13 +7,15 @@ import pytest
 import soundfile as sf
 
 from earmark import InputError
+from earmark.audio import decode
 from earmark.corpora.prepare import probe_files
 from earmark.features import recording
 from earmark.features.cqt import Cqt
-from earmark.features.recording import WHOLE, open_recording
+from earmark.features.recording import WHOLE, open_recordings
 from earmark.features.shards import Features, precompute
-from earmark.params import AudioParams, CqtParams, ShardingParams
+from earmark.params import AudioParams, CqtParams, DecodingParams, ShardingParams
 
+DECODING = DecodingParams()
 AUDIO = AudioParams(clip_samples=16_000)
 MELODY = np.cumsum(np.random.default_rng(3).normal(size=16_000 * 9)).astype(np.float32)
 MELODY = 0.4 * np.diff(MELODY, prepend=0) / 4 * (1.2 + np.sin(np.arange(len(MELODY)) / 4000))
@@ -27,13 +29,14 @@ def cqt(request):
 @pytest.mark.parametrize(("seconds", "rate"), [(9, 16_000), (5.3, 22_050), (0.4, 16_000)])
 def test_a_recording_reads_like_the_stored_one(tmp_path, monkeypatch, cqt, seconds, rate):
     sf.write(tmp_path / "a.wav", MELODY[: round(seconds * rate)], rate)
-    table = probe_files(pd.DataFrame({"utterance_id": ["a"], "corpus": "x", "path": [str(tmp_path / "a.wav")]}), 0)
-    precompute(table, AUDIO, cqt, ShardingParams(), tmp_path / "features")
+    table = probe_files(pd.DataFrame({"utterance_id": ["a"], "corpus": "x", "path": [str(tmp_path / "a.wav")]}), 0, DECODING)
+    precompute(table, DECODING, AUDIO, cqt, ShardingParams(), tmp_path / "features")
     stored = Features(tmp_path / "features")
     monkeypatch.setattr(recording, "FRAMES", 130)  # several pieces
     monkeypatch.setattr(recording, "BLOCK", 10_000)
-    with open_recording(tmp_path / "a.wav", AUDIO, Cqt(cqt)) as (found, origin):
-        assert (origin.rate, origin.decoder) == (rate, "libsndfile")
+    with open_recordings(tmp_path / "a.wav", DECODING, AUDIO, Cqt(cqt)) as opened:
+        (found,) = opened.recordings
+        assert opened.found.rates == [rate]
         assert found.index.at[WHOLE, "samples"] == stored.index.at["a", "samples"]
         np.testing.assert_array_equal(found.waveform(WHOLE), stored.waveform("a"))
         np.testing.assert_array_equal(found.waveform(WHOLE, 640, 3000), stored.waveform("a", 640, 3000))
@@ -46,7 +49,8 @@ def test_a_recording_reads_like_the_stored_one(tmp_path, monkeypatch, cqt, secon
 
 def test_a_part_is_a_stretch_of_the_whole(tmp_path, cqt):
     sf.write(tmp_path / "a.wav", MELODY, 16_000)
-    with open_recording(tmp_path / "a.wav", AUDIO, Cqt(cqt)) as (found, _):
+    with open_recordings(tmp_path / "a.wav", DECODING, AUDIO, Cqt(cqt)) as opened:
+        (found,) = opened.recordings
         whole, frames = found.waveform(WHOLE), found.cqt(WHOLE)
         found.parts({"one": (0, 20_000), "two": (32_000, 24_000)})
         assert list(found.usable.index) == ["one", "two"]
@@ -57,12 +61,8 @@ def test_a_part_is_a_stretch_of_the_whole(tmp_path, cqt):
 
 
 def test_a_scratch_place_that_is_full_is_said(tmp_path, monkeypatch):
-    class Full(io.BytesIO):
-        def write(self, data):
-            raise OSError(28, "No space left on device")
-
     sf.write(tmp_path / "a.wav", MELODY, 16_000)
-    monkeypatch.setattr(recording.tempfile, "TemporaryFile", Full)
+    monkeypatch.setattr(decode.tempfile, "TemporaryFile", lambda: io.FileIO("/dev/full", "w+"))
     message = r"a\.wav: cannot be decoded into .* \(No space left on device\): set TMPDIR"
-    with pytest.raises(InputError, match=message), open_recording(Path(tmp_path / "a.wav"), AUDIO, Cqt(CqtParams())):
+    with pytest.raises(InputError, match=message), open_recordings(Path(tmp_path / "a.wav"), DECODING, AUDIO, Cqt(CqtParams())):
         pass

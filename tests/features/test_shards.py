@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,7 +28,7 @@ def make(tiny, protocol, tmp_path):
     """Precompute the tiny corpus, or a part of it, into tmp_path/features."""
 
     def made(table: pd.DataFrame = protocol, place: str = "features", **options) -> Path:
-        sections = {name: options.pop(name, getattr(tiny, name)) for name in ("audio", "cqt", "sharding")}
+        sections = {name: options.pop(name, getattr(tiny, name)) for name in ("decoding", "audio", "cqt", "sharding")}
         precompute(table, **sections, output=tmp_path / place, threads=1, **options)
         return tmp_path / place
 
@@ -78,12 +79,12 @@ def test_many_small_shards_hold_what_one_holds(make, protocol, features):
 
 
 def test_the_decoder_is_recorded(features):
-    assert set(features.index["decoder"]) == {"libsndfile"}
+    assert set(features.index["decoder"]) == {f"FFmpeg {av.ffmpeg_version_info}"}
 
 
 def test_the_same_protocol_gives_the_same_bytes_twice_whatever_the_threads(make, protocol, tiny, tmp_path):
     table = protocol[:8]
-    precompute(table, tiny.audio, tiny.cqt, tiny.sharding, tmp_path / "other", threads=2)
+    precompute(table, tiny.decoding, tiny.audio, tiny.cqt, tiny.sharding, tmp_path / "other", threads=2)
     assert content(make(table)) == content(tmp_path / "other")
 
 
@@ -218,7 +219,7 @@ def spoil(protocol: pd.DataFrame, tmp_path: Path, names: list[str]) -> pd.DataFr
 
 def run(tiny, table, share, tmp_path) -> dict[str, float]:
     write_table(tmp_path / "p.parquet", table)
-    sections = {name: getattr(tiny, name) for name in ("audio", "cqt", "sharding")}
+    sections = {name: getattr(tiny, name) for name in ("decoding", "audio", "cqt", "sharding")}
     trials = tiny.trials.model_copy(update={"max_unreadable": share})
     return stages.precompute_cqt(**sections, trials=trials, protocol=tmp_path / "p.parquet", diagnosis=tmp_path, output=tmp_path / "out")
 

@@ -41,7 +41,7 @@ def spoof(corpus) -> Path:
 def test_a_model_is_loaded_by_mlflow_and_fetched_by_alias(registered, done, spoof, tmp_path, monkeypatch):
     import mlflow
 
-    direct = load_judge(done / stages.ARTIFACTS["model"], "", None, ComputeParams(device="cpu", threads=1), None).judge(spoof)
+    direct = load_judge(done / stages.ARTIFACTS["model"], "", None, ComputeParams(device="cpu", threads=1), None).judge(spoof)[0]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address(registered))
     model = mlflow.pyfunc.load_model(MODEL)
     rows = pd.DataFrame({"audio": [spoof.read_bytes(), None, b"nothing"], "path": [None, str(spoof), None]})

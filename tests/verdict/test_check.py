@@ -16,7 +16,7 @@ import torch
 from earmark import InputError, stages
 from earmark.evaluation import read_scores
 from earmark.features.clips import Clips
-from earmark.features.recording import WHOLE, open_recording
+from earmark.features.recording import WHOLE, open_recordings
 from earmark.params import ComputeParams
 from earmark.system import Heard
 from earmark.tracing.enrolment import Enrolled
@@ -72,7 +72,7 @@ def run(capsys, judge: Judge, inputs: list[Path | str], options: Options) -> tup
 
 def test_a_verdict_says_what_the_stages_said(judge, done, spoof):
     scores = read_scores(done / stages.ARTIFACTS["scores"]).set_index("utterance_id")
-    verdict = judge.judge(spoof)
+    (verdict,) = judge.judge(spoof)
     assert verdict.cm_score == pytest.approx(scores.at["eval-spoof-1", "cm_score"], abs=1e-4)
     assert verdict.llr == pytest.approx(float(judge.system.calibration.llr(verdict.cm_score)))
     assert verdict.probability_of_spoof == pytest.approx(1 / (1 + np.exp(verdict.llr)))
@@ -83,13 +83,13 @@ def test_a_verdict_says_what_the_stages_said(judge, done, spoof):
     assert sum(row.probability for row in source.sources) + source.unseen_probability == pytest.approx(1)
     assert [row.probability for row in source.sources] == sorted((row.probability for row in source.sources), reverse=True)
     assert {row.source for row in source.nearest} == set(judge.system.ensemble.sources)
-    assert (len(verdict.model.digest), len(verdict.sha256), verdict.decoder) == (64, 64, "libsndfile")
+    assert (len(verdict.model.digest), len(verdict.sha256), verdict.schema_version) == (64, 64, 2)
 
 
 def test_a_film_and_a_clip_of_its_sound_are_judged_alike(judge, spoof, tmp_path):
-    film = judge.judge(write_mp4(tmp_path / "a.mp4", sound(spoof)))
-    clip = judge.judge(spoof)
-    assert film.decoder == "ffmpeg"
+    (film,) = judge.judge(write_mp4(tmp_path / "a.mp4", sound(spoof)))
+    (clip,) = judge.judge(spoof)
+    assert film.tracks[0].coding == "aac"
     assert film.seconds == pytest.approx(clip.seconds, abs=0.2)
     assert film.cm_score == pytest.approx(clip.cm_score, abs=0.3)
 
@@ -97,7 +97,7 @@ def test_a_film_and_a_clip_of_its_sound_are_judged_alike(judge, spoof, tmp_path)
 @pytest.mark.parametrize("suffix", ["mp3", "ogg", "wav"])
 def test_other_forms_are_read(judge, spoof, tmp_path, suffix):
     sf.write(tmp_path / f"a.{suffix}", sound(spoof), 16_000)
-    assert judge.judge(tmp_path / f"a.{suffix}").seconds == pytest.approx(5, abs=0.2)
+    assert judge.judge(tmp_path / f"a.{suffix}")[0].seconds == pytest.approx(5, abs=0.2)
 
 
 def test_a_spliced_part_is_marked_and_the_whole_is_not_called_bona_fide(judge, tmp_path):
@@ -106,13 +106,14 @@ def test_a_spliced_part_is_marked_and_the_whole_is_not_called_bona_fide(judge, t
     sf.write(path, np.random.default_rng(0).normal(size=16_000 * 20) * 0.1, 16_000)
     calibration, system = judge.system.calibration, judge.system
     good, bad = calibration.bonafide_above + 5, calibration.part_below - 5
-    with open_recording(path, system.params.audio, system.transform) as (recording, origin):
+    with open_recordings(path, system.params.decoding, system.params.audio, system.transform) as opened:
+        (recording,) = opened.recordings
         heard = system.hear(recording)
         inside = (heard.starts >= 16_000 * 10) & (heard.starts < 16_000 * 11.5)
         scores = (np.where(inside, bad, good) - calibration.intercept) / calibration.slope
-        verdict = judge.conclude(path, "long", recording, origin, Heard(heard.starts, scores, heard.embedding))
+        verdict = judge.conclude(path, "long", recording, opened, Heard(heard.starts, scores, heard.embedding))
         even = Heard(heard.starts, np.full_like(scores, scores.max()), heard.embedding)
-        calm = judge.conclude(path, "long", recording, origin, even)
+        calm = judge.conclude(path, "long", recording, opened, even)
     (part,) = verdict.spoofed_parts
     assert 9.9 <= part.start <= 10.5
     assert 11.5 <= part.end <= 12.5
@@ -123,8 +124,8 @@ def test_a_spliced_part_is_marked_and_the_whole_is_not_called_bona_fide(judge, t
 
 
 def test_a_prior_moves_probability_and_bounds(model, judge, spoof):
-    wary = load_judge(model, "model", None, CPU, 0.99).judge(spoof)
-    plain = judge.judge(spoof)
+    (wary,) = load_judge(model, "model", None, CPU, 0.99).judge(spoof)
+    (plain,) = judge.judge(spoof)
     assert wary.llr == plain.llr
     assert wary.probability_of_spoof > plain.probability_of_spoof
     assert wary.bonafide_above - plain.bonafide_above == pytest.approx(np.log(99))
@@ -138,13 +139,13 @@ def test_cautions_name_what_is_wrong(judge, tmp_path):
     cases = {"short": tone[:8000] * 0.5, "clipped": np.clip(3 * tone, -1, 1), "narrow_band": 0.3 * tone, "silence": 0.3 * quiet}
     for code, waveform in cases.items():
         sf.write(tmp_path / "a.wav", waveform, 16_000)
-        assert code in {caution.code for caution in judge.judge(tmp_path / "a.wav").cautions}
+        assert code in {caution.code for caution in judge.judge(tmp_path / "a.wav")[0].cautions}
     noise = np.random.default_rng(0).normal(size=16_000 * 4) * 0.1
     sf.write(tmp_path / "a.wav", noise, 16_000)
-    assert not {"short", "clipped", "narrow_band", "silence"} & {caution.code for caution in judge.judge(tmp_path / "a.wav").cautions}
-    distance = judge.judge(tmp_path / "a.wav").distance
+    assert not {"short", "clipped", "narrow_band", "silence"} & {caution.code for caution in judge.judge(tmp_path / "a.wav")[0].cautions}
+    distance = judge.judge(tmp_path / "a.wav")[0].distance
     far = judge.system.conditions.threshold < distance
-    assert far == ("unlike_training" in {caution.code for caution in judge.judge(tmp_path / "a.wav").cautions})
+    assert far == ("unlike_training" in {caution.code for caution in judge.judge(tmp_path / "a.wav")[0].cautions})
 
 
 def test_a_broken_file_among_others_costs_them_nothing(capsys, judge, spoof, tmp_path):
@@ -158,8 +159,9 @@ def test_a_broken_file_among_others_costs_them_nothing(capsys, judge, spoof, tmp
     sf.write(folder / "e.wav", np.ones(100), 16_000)
     code, lines = run(capsys, judge, [folder], Options(json=True))
     assert code == 3
-    assert [Path(line["file"]).name for line in lines] == ["a.flac", "b.wav", "c.flac", "d.wav", "e.wav"]
-    assert ["error" in line for line in lines] == [False, True, False, True, True]
+    assert [Path(line["file"]).name for line in lines] == ["a.flac", "b.wav", "c.flac", "d.wav", "e.wav", "notes.txt"]
+    assert ["error" in line for line in lines] == [False, True, False, True, True, True]
+    assert [line.get("left_out", False) for line in lines] == [False] * 5 + [True]
     assert "silent from end to end" in lines[3]["error"]
     assert "too short" in lines[4]["error"]
     assert [lines[0][name] for name in ("cm_score", "sha256")] == [lines[2][name] for name in ("cm_score", "sha256")]
@@ -168,7 +170,7 @@ def test_a_broken_file_among_others_costs_them_nothing(capsys, judge, spoof, tmp
 
 
 def test_nothing_to_check_is_an_error(judge, tmp_path):
-    with pytest.raises(InputError, match="no audio file there"):
+    with pytest.raises(InputError, match="no recording there"):
         check(judge, [str(tmp_path)], Options())
 
 
@@ -208,7 +210,8 @@ def test_the_published_schema_is_that_of_the_code():
 
 def test_an_enrolled_source_may_claim_a_recording(model, judge, spoof, tmp_path, monkeypatch):
     ensemble = model / "tracer" / FILE
-    with open_recording(spoof, judge.system.params.audio, judge.system.transform) as (recording, _):
+    with open_recordings(spoof, judge.system.params.decoding, judge.system.params.audio, judge.system.transform) as opened:
+        (recording,) = opened.recordings
         answer = judge.system.trace(recording, [(0, len(recording.raw))])
     clips = {str(number): "x" for number in range(5)}
     enrolled = Enrolled.load(tmp_path / "none", ensemble)
@@ -216,14 +219,15 @@ def test_an_enrolled_source_may_claim_a_recording(model, judge, spoof, tmp_path,
     with_it = load_judge(model, "model", tmp_path / "enrolled", CPU, None)
     assert with_it._claimed(answer) == "vendor"
     monkeypatch.setattr(Judge, "_spoofed_parts", lambda *_: [])  # so that the whole is traced
-    assert with_it.judge(spoof).source.answer == "vendor"
+    assert with_it.judge(spoof)[0].source.answer == "vendor"
     with pytest.raises(InputError, match=r"nowhere does not exist: `earmark enrol` makes it"):
         load_judge(model, "model", tmp_path / "nowhere", CPU, None)
 
 
 def test_losses_are_what_the_score_loses(judge, spoof):
     system = judge.system
-    with open_recording(spoof, system.params.audio, system.transform) as (recording, _):
+    with open_recordings(spoof, system.params.decoding, system.params.audio, system.transform) as opened:
+        (recording,) = opened.recordings
         heard = system.hear(recording)
         found = explain(system, recording, heard, "spoof")
         assert found.start == heard.starts[heard.scores.argmin()]

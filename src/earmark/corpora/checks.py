@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import pandas as pd
 
 from earmark import InputError
-from earmark.corpora.protocol import AUDIO_SUFFIXES, KEYS, SPLITS
+from earmark.audio.finder import is_recording
+from earmark.corpora.protocol import KEYS, SPLITS
 
 LOG = logging.getLogger(__name__)
 SHOWN = 20  # rows of a table of culprits; the rest is counted
@@ -74,7 +75,7 @@ def find_surplus(table: pd.DataFrame) -> list[str]:
     parts = table["path"].str.rpartition(os.sep)
     known = parts[2].groupby(parts[0]).agg(set)
     surplus = [os.path.join(str(folder), name) for folder, names in known.items() for name in _list_files(str(folder)) - names]
-    return sorted(path for path in surplus if os.path.splitext(path)[1].lower() in AUDIO_SUFFIXES)
+    return sorted(path for path in surplus if is_recording(path))
 
 
 def _list_files(folder: str) -> set[str]:

@@ -6,7 +6,6 @@ import io
 import logging
 import multiprocessing
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from earmark import InputError
 from earmark.audio.decode import read
 from earmark.corpora import codecs, folder, imitations, vocoders
 from earmark.corpora.analysis import SAMPLE_RATE
-from earmark.files import complete, refuse_filled
+from earmark.files import complete, flat_name, refuse_filled
+from earmark.params import DecodingParams
 
 LOG = logging.getLogger(__name__)
 System = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -57,6 +57,7 @@ class Job:
     utterance_id: str
     path: str
     copies: tuple[tuple[str, int, Path], ...]
+    decoding: DecodingParams
     plain: Path | None = None
 
 
@@ -80,6 +81,7 @@ def synthesize(
     unseen: Sequence[str],
     per_utterance: int | None,
     seed: int,
+    decoding: DecodingParams,
     output: Path,
     workers: int | None = None,
 ) -> int:
@@ -98,7 +100,7 @@ def synthesize(
         return 0
     _check_systems([*known, *unseen])
     with complete(output) as aside:
-        made, _ = _make(rows, _plan(rows, known, unseen, per_utterance, seed), unseen, seed, aside, workers, keep=False)
+        made, _ = _make(rows, _plan(rows, known, unseen, per_utterance, seed), unseen, seed, decoding, aside, workers, keep=False)
         _write_protocol(made, aside)
     return len(made)
 
@@ -121,7 +123,7 @@ def synthesize_folder(
     _check_systems(systems)
     rows = _find_recordings(bonafide)
     with complete(output) as aside:
-        made, kept = _make(rows, _plan(rows, systems, [], per_utterance, seed), [], seed, aside, workers, keep=True)
+        made, kept = _make(rows, _plan(rows, systems, [], per_utterance, seed), [], seed, DecodingParams(), aside, workers, keep=True)
         _write_protocol([*kept, *(row | {"in_domain": ""} for row in made)], aside)
 
 
@@ -162,22 +164,23 @@ def _plan(rows: pd.DataFrame, known: Sequence[str], unseen: Sequence[str], per_u
     return plan
 
 
-def _name_file(utterance_id: str) -> str:
-    """A file name for an id; ids that had to change get a digest, so that two never meet."""
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", utterance_id)
-    return f"{plain}.flac" if plain == utterance_id else f"{plain}-{hashlib.sha256(utterance_id.encode()).hexdigest()[:8]}.flac"
-
-
 def _make(
-    rows: pd.DataFrame, plan: dict[str, list[str]], unseen: Sequence[str], seed: int, root: Path, workers: int | None, keep: bool
+    rows: pd.DataFrame,
+    plan: dict[str, list[str]],
+    unseen: Sequence[str],
+    seed: int,
+    decoding: DecodingParams,
+    root: Path,
+    workers: int | None,
+    keep: bool,
 ) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Make all copies below `root`; returns protocol rows of the copies and of the bona fide recordings kept."""
     jobs, made, kept = [], [], []
     for row in rows.astype("object").where(rows.notna(), "").sort_values("utterance_id").to_dict("records"):
         name, carried = str(row["utterance_id"]), {column: str(row[column]) for column in CARRIED}
-        jobs.append(_order(name, str(row["path"]), plan[name], seed, root, keep))
+        jobs.append(_order(name, str(row["path"]), plan[name], seed, decoding, root, keep))
         made += [(name, _describe(name, system, system in unseen) | carried) for system in plan[name]]
-        kept += [(name, carried | {"utterance_id": name, "path": f"bonafide/{_name_file(name)}", "key": "bonafide", "made": "0"})]
+        kept += [(name, carried | {"utterance_id": name, "path": f"bonafide/{flat_name(name, '.flac')}", "key": "bonafide", "made": "0"})]
     failed = _run(jobs, workers)
     if failed:
         LOG.warning("%d recordings cannot be decoded and are left out: %s", len(failed), "; ".join(failed.values()))
@@ -186,13 +189,13 @@ def _make(
     return [row for name, row in made if name not in failed], [row for name, row in kept if name not in failed]
 
 
-def _order(name: str, path: str, systems: list[str], seed: int, root: Path, keep: bool) -> Job:
-    copies = tuple((system, _draw(name, system, seed), root / "spoof" / system / _name_file(name)) for system in systems)
-    return Job(name, path, copies, root / "bonafide" / _name_file(name) if keep else None)
+def _order(name: str, path: str, systems: list[str], seed: int, decoding: DecodingParams, root: Path, keep: bool) -> Job:
+    copies = tuple((system, _draw(name, system, seed), root / "spoof" / system / flat_name(name, ".flac")) for system in systems)
+    return Job(name, path, copies, decoding, root / "bonafide" / flat_name(name, ".flac") if keep else None)
 
 
 def _describe(name: str, system: str, unseen: bool) -> dict[str, str]:
-    row = {"utterance_id": f"{name}-{system}", "path": f"spoof/{system}/{_name_file(name)}", "key": "spoof", "source": system}
+    row = {"utterance_id": f"{name}-{system}", "path": f"spoof/{system}/{flat_name(name, '.flac')}", "key": "spoof", "source": system}
     return row | {"in_domain": "0" if unseen else "1", "kind": "copysynthesis", "made": "1", "recording": name}
 
 
@@ -216,7 +219,7 @@ def _outcomes(jobs: list[Job], workers: int) -> Iterator[str | None]:
 def copy(job: Job) -> str | None:
     """Do one job; returns why the recording cannot be decoded, if so."""
     try:
-        waveform, _ = read(Path(job.path))
+        waveform, _ = read(Path(job.path), job.decoding)
     except InputError as error:
         return str(error)
     if job.plain:

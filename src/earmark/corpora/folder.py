@@ -1,13 +1,16 @@
 """Any own folder: a protocol.tsv at its root, or two folders `bonafide/` and `spoof/<source>/`."""
 
-import os
+import logging
 from pathlib import Path
 
 import pandas as pd
 
 from earmark import InputError
-from earmark.corpora.protocol import AUDIO_SUFFIXES, assemble, read_text, require_columns
+from earmark.audio.finder import find
+from earmark.corpora.protocol import assemble, read_text, require_columns
 
+LOG = logging.getLogger(__name__)
+SHOWN = 20  # files left out that are named
 REQUIRED = ("utterance_id", "path", "key")
 
 
@@ -38,24 +41,41 @@ def read_protocol(root: Path) -> pd.DataFrame:
 
 
 def read_folders(root: Path) -> pd.DataFrame:
-    """Trials found below `root/bonafide` and `root/spoof/<source>`; ids are paths below the root's parent, with extension."""
-    rows = []
+    """Trials found below `root/bonafide` and `root/spoof/<source>`; ids are paths below the root's parent, with extension.
+
+    Files that are no recordings are named in the log. Errors: InputError when there is neither folder, or when one of the two holds files
+    and none of them is a recording.
+    """
+    rows, lost = [], {}
     for key in ("bonafide", "spoof"):
-        for found in _find_audio(root / key):
+        there = find(root / key)
+        if there.left_out and not there.recordings:
+            lost[key] = there.left_out
+        _name_left_out(root / key, there.left_out)
+        for found in there.recordings:
             path = found.relative_to(root)
             inside = len(path.parts) > 2
             rows.append(((Path(root.name) / path).as_posix(), path.as_posix(), key, path.parts[1] if key == "spoof" and inside else ""))
+    if lost:
+        raise InputError("; ".join(f"{root / key} holds no recording: {_first(files)}" for key, files in lost.items()))
     if not rows:
         raise InputError(f"{root} has neither protocol.tsv nor audio in bonafide/ and spoof/<source>/: add one of the two")
     return assemble(pd.DataFrame(rows, columns=["utterance_id", "path", "key", "source"], dtype="str"), "folder", root)
 
 
 def read_recordings(root: Path) -> pd.DataFrame:
-    """Every audio file below `root` as a bona fide trial; ids are paths below `root`, with extension. No file: an empty table."""
-    places = [path.relative_to(root).as_posix() for path in _find_audio(root)]
+    """Every recording below `root` as a bona fide trial; ids are paths below `root`, with extension. No file: an empty table."""
+    there = find(root)
+    _name_left_out(root, there.left_out)
+    places = [path.relative_to(root).as_posix() for path in there.recordings]
     return assemble(pd.DataFrame({"utterance_id": places, "path": places, "key": "bonafide"}, dtype="str"), "folder", root)
 
 
-def _find_audio(folder: Path) -> list[Path]:
-    found = (Path(place) / name for place, _, names in os.walk(folder, followlinks=True) for name in names)
-    return sorted(path for path in found if path.suffix.lower() in AUDIO_SUFFIXES)
+def _name_left_out(folder: Path, files: dict[Path, str]) -> None:
+    if files:
+        LOG.warning("%s: %d files are left out: %s", folder, len(files), _first(files))
+
+
+def _first(files: dict[Path, str]) -> str:
+    named = [f"{path.name} ({reason})" for path, reason in list(files.items())[:SHOWN]]
+    return ", ".join(named) + (", …" if len(files) > SHOWN else "")

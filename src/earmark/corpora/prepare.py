@@ -14,7 +14,7 @@ from earmark.corpora import asvspoof, folder, in_the_wild, mlaad
 from earmark.corpora.checks import check_needs, find_surplus, refuse_unreadable, validate
 from earmark.corpora.protocol import CORE, KEYS, SPLITS
 from earmark.corpora.splits import assign_splits
-from earmark.params import CorpusParams, TrialsParams
+from earmark.params import CorpusParams, DecodingParams, TrialsParams
 
 LOG = logging.getLogger(__name__)
 ADAPTERS: dict[str, Callable[[Path], pd.DataFrame]] = {
@@ -28,7 +28,7 @@ ADAPTERS: dict[str, Callable[[Path], pd.DataFrame]] = {
 }
 
 
-def prepare_with_copies(corpora: Sequence[CorpusParams], copies: Path, trials: TrialsParams) -> pd.DataFrame:
+def prepare_with_copies(corpora: Sequence[CorpusParams], copies: Path, trials: TrialsParams, decoding: DecodingParams) -> pd.DataFrame:
     """The whole protocol of a run: trials of the corpora and copies made of them, with each file's `seconds` and content `digest`.
 
     A copy counts to the corpus of its recording. Errors: InputError as `prepare`, or when too many files are no audio at all.
@@ -38,15 +38,15 @@ def prepare_with_copies(corpora: Sequence[CorpusParams], copies: Path, trials: T
     if len(made):
         made["corpus"] = made.pop("recording").map(table.set_index("utterance_id")["corpus"])
         table = validate(pd.concat([table, made], ignore_index=True), trials.max_unreadable)
-    table = probe_files(fill_in_domain(table), trials.max_unreadable)
+    table = probe_files(fill_in_domain(table), trials.max_unreadable, decoding)
     check_needs(table)
     return table
 
 
-def probe_files(table: pd.DataFrame, max_unreadable: float) -> pd.DataFrame:
+def probe_files(table: pd.DataFrame, max_unreadable: float, decoding: DecodingParams) -> pd.DataFrame:
     """Add `seconds` and `digest`; drop, or refuse, files that no decoder opens, naming all."""
     with ThreadPoolExecutor() as pool:
-        probed = list(track(pool.map(_try_probe, table["path"]), "probe audio", total=len(table)))
+        probed = list(track(pool.map(lambda path: _try_probe(path, decoding), table["path"]), "probe audio", total=len(table)))
     error = pd.Series([result if isinstance(result, str) else None for result in probed], index=table.index, dtype="object")
     faults = table.assign(error=error)[error.notna()]
     refuse_unreadable(faults, table["corpus"].value_counts(), max_unreadable)
@@ -54,9 +54,9 @@ def probe_files(table: pd.DataFrame, max_unreadable: float) -> pd.DataFrame:
     return table[error.isna()].assign(seconds=seconds, digest=digest).reset_index(drop=True)
 
 
-def _try_probe(path: str) -> tuple[float, str] | str:
+def _try_probe(path: str, decoding: DecodingParams) -> tuple[float, str] | str:
     try:
-        return probe(path)
+        return probe(path, decoding)
     except InputError as error:
         return str(error)
 

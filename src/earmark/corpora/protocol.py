@@ -11,9 +11,6 @@ CORE = ("utterance_id", "corpus", "path", "key", "source", "attack", "speaker", 
 KEYS = ("bonafide", "spoof")
 SPLITS = ("train", "dev", "eval")
 MISSING = ("", "-")
-AUDIO_SUFFIXES = frozenset(
-    (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".wma", ".aif", ".aiff", ".au", ".amr", ".mp4", ".webm")
-)
 TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 

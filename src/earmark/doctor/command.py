@@ -19,7 +19,7 @@ def check_folder(corpus: Path, params_file: Path | None, out: Path | None, as_js
     params = settings.load(params_file) if params_file else Params()
     if out and out.exists() and not (out / "report.json").exists():
         raise InputError(f"{out} holds something else than a report: name a new folder for --out")
-    diagnosis = diagnose(read_folder(corpus, params.trials), params.doctor, params.trials)
+    diagnosis = diagnose(read_folder(corpus, params.trials), params.doctor, params.trials, params.decoding)
     if out:
         write_report(diagnosis, out)
     if as_json:

@@ -16,7 +16,7 @@ from earmark.doctor.examine import Examination, examine_all
 from earmark.doctor.findings import Finding, records
 from earmark.doctor.twins import Twins, find_twins
 from earmark.files import complete, remove, write_json, write_table
-from earmark.params import CorpusParams, DoctorParams, TrialsParams
+from earmark.params import CorpusParams, DecodingParams, DoctorParams, TrialsParams
 from earmark.report.doctor import render
 
 SCHEMA = 1  # of report.json; raised when a reader has to change
@@ -63,12 +63,12 @@ class Diagnosis:
         }
 
 
-def diagnose(protocol: pd.DataFrame, settings: DoctorParams, trials: TrialsParams) -> Diagnosis:
+def diagnose(protocol: pd.DataFrame, settings: DoctorParams, trials: TrialsParams, decoding: DecodingParams) -> Diagnosis:
     """Examine all files of a protocol and run the checks that are not off."""
     protocol = protocol.drop(columns=[name for name in Examination.__dataclass_fields__ if name in protocol]).reset_index(drop=True)
-    table = pd.concat([protocol, examine_all(protocol["path"].tolist(), settings.silence_db)], axis=1)
+    table = pd.concat([protocol, examine_all(protocol["path"].tolist(), settings.silence_db, decoding)], axis=1)
     asked = {check for check in ORDER if getattr(settings, check) != "off"}
-    twins = find_twins(table, settings) if asked & {"label_conflicts", "near_duplicates", "near_duplicate_leak"} else Twins()
+    twins = find_twins(table, settings, decoding) if asked & {"label_conflicts", "near_duplicates", "near_duplicate_leak"} else Twins()
     cues = pd.DataFrame(columns=list(COLUMNS))
     found = [
         *check_files(table, settings, trials.max_unreadable),
@@ -109,12 +109,12 @@ def write_report(diagnosis: Diagnosis, folder: Path) -> None:
                 finding.culprits.to_csv(aside / f"{finding.check}.csv", index=False)
 
 
-def run(protocol: pd.DataFrame, settings: DoctorParams, trials: TrialsParams, output: Path) -> Diagnosis:
+def run(protocol: pd.DataFrame, settings: DoctorParams, trials: TrialsParams, decoding: DecodingParams, output: Path) -> Diagnosis:
     """Diagnose the corpora of a run and write the report to `output`, or, when a check fails, beside it, so that no later stage starts.
 
     Errors: InputError naming the failed checks, their first culprits and the report.
     """
-    diagnosis, beside = diagnose(protocol, settings, trials), output.with_name(f"{output.name}.failed")
+    diagnosis, beside = diagnose(protocol, settings, trials, decoding), output.with_name(f"{output.name}.failed")
     if diagnosis.failed:
         remove(output)
         write_report(diagnosis, beside)

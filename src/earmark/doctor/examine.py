@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from earmark import InputError
-from earmark.audio.decode import SAMPLE_RATE, SilentError, describe, read
+from earmark.audio.decode import SAMPLE_RATE, SilentError, read
 from earmark.audio.quality import FRAME, decibels, find_bandwidth, frame_levels, sounding
 from earmark.doctor.fingerprint import Print, fingerprint
+from earmark.params.decoding import DecodingParams
 
 
 @dataclass(frozen=True)
@@ -42,22 +43,21 @@ class Examination:
     coding: str | None = None
 
 
-def examine_all(paths: Sequence[str], silence_db: float, threads: int | None = None) -> pd.DataFrame:
+def examine_all(paths: Sequence[str], silence_db: float, decoding: DecodingParams, threads: int | None = None) -> pd.DataFrame:
     """Examine files in threads, in their order; a path that occurs twice is decoded once. Returns a row a path."""
     unique = list(dict.fromkeys(paths))
     with Progress(console=Console(stderr=True)) as progress, ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         task = progress.add_task("examine audio", total=len(unique))
-        work = pool.map(lambda path: examine(path, silence_db), unique)
+        work = pool.map(lambda path: examine(path, silence_db, decoding), unique)
         found = dict(zip(unique, [progress.advance(task) or one for one in work], strict=True))
     table = pd.DataFrame([asdict(found[path]) for path in paths], columns=list(Examination.__dataclass_fields__))
     return table.astype(dict.fromkeys(("error", "rate", "container", "coding"), "str"))
 
 
-def examine(path: str, silence_db: float) -> Examination:
+def examine(path: str, silence_db: float, decoding: DecodingParams) -> Examination:
     """Examine one file; what is wrong with one that cannot be used stands in `error`."""
     try:
-        sound, origin = read(path)
-        form = describe(path)
+        sound, found = read(path, decoding)
     except SilentError as error:
         return Examination(error=str(error), active_dbfs=-np.inf)
     except InputError as error:
@@ -69,10 +69,10 @@ def examine(path: str, silence_db: float) -> Examination:
         words=words,
         active=active,
         duration=len(sound) / SAMPLE_RATE,
-        clipped=origin.clipped,
-        rate=str(form.rate),
-        container=form.container,
-        coding=form.coding,
+        clipped=max(found.clipped),
+        rate=str(found.rates[0]),
+        container=found.container,
+        coding=found.coding,
     )
 
 

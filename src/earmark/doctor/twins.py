@@ -14,6 +14,7 @@ from earmark.audio.decode import read
 from earmark.doctor.examine import prints
 from earmark.doctor.fingerprint import Pair, find_pairs
 from earmark.doctor.likeness import Likeness, compare
+from earmark.params.decoding import DecodingParams
 from earmark.params.doctor import DoctorParams
 
 STRICT_BITS = 0.1  # more cannot be the same samples, so waveforms need not be read again to know
@@ -36,7 +37,7 @@ def conflicting(first: pd.Series, second: pd.Series) -> bool:
     return bool(pd.notna(first["source"]) and pd.notna(second["source"]) and first["source"] != second["source"])
 
 
-def find_twins(table: pd.DataFrame, settings: DoctorParams) -> Twins:
+def find_twins(table: pd.DataFrame, settings: DoctorParams, decoding: DecodingParams) -> Twins:
     """Compare rows of distinct digests that can be decoded: within a label by waveform, between labels where hardly anything differs.
 
     A vocoder's copy has its recording's spectrum and so its fingerprint, but a waveform of its own: it is no twin. Nor is a copy that
@@ -47,7 +48,7 @@ def find_twins(table: pd.DataFrame, settings: DoctorParams) -> Twins:
     numbers = table.index.get_indexer(rows.index)
     twins, near, identical = Twins(), DisjointSet(range(len(rows))), DisjointSet(range(len(rows)))
     pairs = find_pairs(prints(rows), settings.min_overlap)
-    for pair, likeness in _compare(rows, pairs, near):
+    for pair, likeness in _compare(rows, pairs, near, decoding):
         differ = conflicting(rows.iloc[pair.first], rows.iloc[pair.second])
         if differ and likeness.identical and made[pair.first] == made[pair.second]:
             identical.merge(pair.first, pair.second)
@@ -61,7 +62,7 @@ def find_twins(table: pd.DataFrame, settings: DoctorParams) -> Twins:
     return twins
 
 
-def _compare(rows: pd.DataFrame, pairs: list[Pair], near: DisjointSet) -> Iterator[tuple[Pair, Likeness]]:
+def _compare(rows: pd.DataFrame, pairs: list[Pair], near: DisjointSet, decoding: DecodingParams) -> Iterator[tuple[Pair, Likeness]]:
     """Likeness of the pairs that can matter; those that earlier ones have tied together already are passed over."""
     able = [p for p in pairs if p.bits <= STRICT_BITS or not conflicting(rows.iloc[p.first], rows.iloc[p.second])]
     paths = rows["path"].tolist()
@@ -69,5 +70,5 @@ def _compare(rows: pd.DataFrame, pairs: list[Pair], near: DisjointSet) -> Iterat
         starts = range(0, len(able), BATCH)
         for start in track(starts, "compare alike recordings", disable=len(able) < BATCH, console=Console(stderr=True)):
             batch = [pair for pair in able[start : start + BATCH] if not near.connected(pair.first, pair.second)]
-            found = pool.map(lambda pair: compare(read(paths[pair.first])[0], read(paths[pair.second])[0]), batch)
+            found = pool.map(lambda pair: compare(*(read(paths[row], decoding)[0] for row in (pair.first, pair.second))), batch)
             yield from zip(batch, found, strict=True)

@@ -4,20 +4,23 @@ It is decoded once into a scratch file; waveform and CQT are made of that when t
 Shapes: T samples at 16 kHz, K CQT bins, F frames.
 """
 
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
 from earmark import InputError
-from earmark.audio.decode import Origin, spool, tile
+from earmark.audio import channels
+from earmark.audio.channels import Channel, Voice
+from earmark.audio.decode import SAMPLE_RATE, SilentError, decoded, tile
+from earmark.audio.sound import Decoded
 from earmark.features.cqt import Cqt
 from earmark.features.shards import INT16
-from earmark.params import AudioParams
+from earmark.params import AudioParams, DecodingParams
 
 WHOLE = "recording"  # utterance_id of all of it
 BLOCK = 960_000  # samples looked at together: a minute, whole frames of any kind
@@ -28,8 +31,19 @@ MARGIN = 100  # frames on either side that can change a frame: the longest kerne
 class Recording:
     """(T,) samples as one utterance, or as several: `parts` names stretches of it. Serves as `Stored`."""
 
-    def __init__(self, samples: np.ndarray, audio: AudioParams, transform: Cqt):
+    def __init__(
+        self,
+        samples: np.ndarray,
+        audio: AudioParams,
+        transform: Cqt,
+        clock: Sequence[tuple[int, float]] = ((0, 0.0),),
+        channel: int | None = None,
+    ):
         self.heard = len(samples)  # without what is repeated to fill a clip
+        self.channel = channel  # of the file, from 1 on; None where all its channels are heard as one
+        self.jumps, self.times = (
+            np.array(part) for part in zip(*clock, strict=True)
+        )  # samples at which the file's time jumps, and to where
         self.raw, self.transform = tile(samples, audio.clip_samples), transform
         power = sum(float(np.square(block, dtype=np.float64).sum()) for block in self.blocks()) / len(self.raw)
         self.peak, self.rms = max(float(np.abs(block).max()) for block in self.blocks()), float(np.sqrt(power))
@@ -42,6 +56,11 @@ class Recording:
     def blocks(self) -> Iterator[np.ndarray]:
         """All samples as they were decoded, a block at a time."""
         yield from (self.raw[first : first + BLOCK] for first in range(0, len(self.raw), BLOCK))
+
+    def seconds(self, samples: np.ndarray, end: bool = False) -> np.ndarray:
+        """(n,) samples → (n,) seconds of the file; with `end` those at which what lies before them ends, which a gap may follow."""
+        place = np.maximum(np.searchsorted(self.jumps, samples, "left" if end else "right") - 1, 0)
+        return self.times[place] + (samples - self.jumps[place]) / SAMPLE_RATE
 
     def parts(self, stretches: dict[str, tuple[int, int]]) -> None:
         """Offer stretches (first sample, samples) under these names; the first sample lies on a frame."""
@@ -94,15 +113,30 @@ class Recording:
         return self._cached[number]
 
 
+class Opened(NamedTuple):
+    """What is to be judged of a file: its voices as recordings, what was heard of it, and a row a channel."""
+
+    recordings: list[Recording]
+    found: Decoded
+    channels: list[Channel]
+
+
 @contextmanager
-def open_recording(path: Path, audio: AudioParams, transform: Cqt) -> Iterator[tuple[Recording, Origin]]:
-    """Decode a file into scratch space that is gone afterwards. Errors: InputError when it cannot be read, or does not fit there."""
-    with tempfile.TemporaryFile() as scratch:
-        try:
-            origin = spool(path, scratch)
-            scratch.flush()
-        except OSError as error:
-            raise InputError(
-                f"{path}: cannot be decoded into {tempfile.gettempdir()} ({error.strerror}): set TMPDIR to a larger place"
-            ) from error
-        yield Recording(np.memmap(scratch, np.float32, mode="r"), audio, transform), origin
+def open_recordings(
+    path: Path, decoding: DecodingParams, audio: AudioParams, transform: Cqt, track: int | None = None, channel: int | None = None
+) -> Iterator[Opened]:
+    """Decode a file into scratch space that is gone afterwards: channels that are alike as one recording, others as one each.
+
+    `track` and `channel` count from 1 and name what is to be heard. Errors: InputError as `decoded`, or when there is no such channel.
+    """
+    with decoded(path, decoding, track) as (samples, found):
+        rows = channels.describe(samples)
+        if channel is None:
+            heard = channels.voices(samples, rows, decoding.channel_correlation)
+        elif not 1 <= channel <= len(rows):
+            raise InputError(f"{path}: has no channel {channel}: it has {len(rows)}")
+        elif rows[channel - 1].level_dbfs is None:
+            raise SilentError(f"{path}: channel {channel} is silent from end to end")
+        else:
+            heard = [Voice(channel, samples[:, channel - 1])]
+        yield Opened([Recording(one.samples, audio, transform, found.clock, one.channel) for one in heard], found, rows)

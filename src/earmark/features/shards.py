@@ -25,7 +25,7 @@ from earmark import InputError
 from earmark.audio.decode import SAMPLE_RATE, normalise_level, read, tile
 from earmark.features.cqt import Cqt
 from earmark.files import complete, read_metadata, read_table, write_table
-from earmark.params import AudioParams, CqtParams, ShardingParams
+from earmark.params import AudioParams, CqtParams, DecodingParams, ShardingParams
 
 log = logging.getLogger(__name__)
 INT16 = 32767
@@ -33,6 +33,7 @@ INT16 = 32767
 
 def precompute(
     protocol: pd.DataFrame,
+    decoding: DecodingParams,
     audio: AudioParams,
     cqt: CqtParams,
     sharding: ShardingParams,
@@ -48,7 +49,7 @@ def precompute(
     plan = _plan(protocol, sharding)
     first, workers = worker(shard)
     mine = {number: rows for number, rows in plan.items() if number % workers == first}
-    prints = {number: _fingerprint(rows, audio, cqt) for number, rows in mine.items()}
+    prints = {number: _fingerprint(rows, decoding, audio, cqt) for number, rows in mine.items()}
     missing = {number: rows for number, rows in mine.items() if not is_complete(output, number, prints[number])}
     _check_disk(pd.concat([protocol.iloc[:0], *missing.values()]), audio, cqt, output)
     _drop_surplus(output, plan)
@@ -58,7 +59,7 @@ def precompute(
         with Progress() as progress, ThreadPoolExecutor(threads or os.cpu_count()) as pool:
             task = progress.add_task("precompute", total=sum(map(len, missing.values())))
             for number, rows in missing.items():
-                work = pool.map(lambda path: _transform(path, audio, transform), rows["path"])
+                work = pool.map(lambda path: _transform(path, decoding, audio, transform), rows["path"])
                 _write(output, number, rows, [progress.advance(task) or result for result in work], prints[number])
     finally:
         torch.set_num_threads(before)
@@ -160,8 +161,9 @@ def worker(shard: str) -> tuple[int, int]:
     return int(own) - 1, int(count)
 
 
-def _fingerprint(rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams) -> str:
-    content = [audio.model_dump_json(), cqt.model_dump_json(), *rows["utterance_id"], *rows["digest"]]
+def _fingerprint(rows: pd.DataFrame, decoding: DecodingParams, audio: AudioParams, cqt: CqtParams) -> str:
+    heard = decoding.model_dump_json(include={"max_lost_share", "channel_correlation"})
+    content = [heard, audio.model_dump_json(), cqt.model_dump_json(), *rows["utterance_id"], *rows["digest"]]
     return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
 
@@ -197,10 +199,10 @@ def _check_disk(rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams, output: 
         raise InputError(f"{output}: {needed / 1e9:.1f} GB of features do not fit in the {free / 1e9:.1f} GB free there")
 
 
-def _transform(path: str, audio: AudioParams, transform: Cqt) -> tuple[np.ndarray, np.ndarray, float, str] | str:
+def _transform(path: str, decoding: DecodingParams, audio: AudioParams, transform: Cqt) -> tuple[np.ndarray, np.ndarray, float, str] | str:
     """Waveform int16, CQT (F, 2, K) float16, scale and decoder of a recording; the reason where it cannot be used."""
     try:
-        waveform, origin = read(path)
+        waveform, found = read(path, decoding)
     except InputError as error:
         return str(error)
     waveform = normalise_level(tile(waveform, audio.clip_samples), audio.level_dbfs)
@@ -209,7 +211,7 @@ def _transform(path: str, audio: AudioParams, transform: Cqt) -> tuple[np.ndarra
     # the CQT is that of the stored waveform, so that what training computes from it is what lies here
     stored = torch.from_numpy(quantised.astype(np.float32) * scale)
     frames = transform(stored[None])[0].permute(2, 0, 1).half().contiguous()  # safetensors writes memory as it lies
-    return quantised, frames.numpy(), float(scale), origin.decoder
+    return quantised, frames.numpy(), float(scale), found.decoder
 
 
 def _write(output: Path, number: int, rows: pd.DataFrame, results: list, fingerprint: str) -> None:

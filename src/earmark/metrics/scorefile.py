@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from earmark import InputError
+from earmark.audio.finder import is_recording
 from earmark.corpora import asvspoof, in_the_wild
-from earmark.corpora.protocol import AUDIO_SUFFIXES, KEYS, assemble, require_columns
+from earmark.corpora.protocol import KEYS, assemble, require_columns
 from earmark.files import read_table
 from earmark.metrics.detection import AsvScores
 
@@ -211,8 +212,8 @@ def _without_extension(ids: Ids, whose: str) -> Ids:
 
 
 def _strip(name: str) -> str:
-    stem, dot, suffix = name.rpartition(".")
-    return stem if dot and f".{suffix.lower()}" in AUDIO_SUFFIXES else name
+    stem, dot, _ = name.rpartition(".")
+    return stem if dot and is_recording(name) else name
 
 
 def _refuse_duplicates(table: pd.DataFrame, places: list[int] | None, path: Path) -> None:

@@ -15,6 +15,7 @@ from earmark.params.data import (
     Split,
     TrialsParams,
 )
+from earmark.params.decoding import DecodingParams
 from earmark.params.detector import (
     AugmentationParams,
     EncoderParams,
@@ -62,6 +63,7 @@ __all__ = [
     "CorpusParams",
     "CqtFrontEndParams",
     "CqtParams",
+    "DecodingParams",
     "DispersionParams",
     "DoctorParams",
     "DownloadParams",

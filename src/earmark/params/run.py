@@ -11,6 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from earmark import InputError
 from earmark.params.data import AudioParams, CopySynthesisParams, CorpusParams, CqtParams, EvaluationParams, ShardingParams, TrialsParams
+from earmark.params.decoding import DecodingParams
 from earmark.params.detector import AugmentationParams, LossParams, ScoringParams, WaveSpecParams
 from earmark.params.doctor import DoctorParams
 from earmark.params.download import DownloadParams
@@ -31,6 +32,7 @@ class Params(Section):
     trials: TrialsParams = TrialsParams()
     copysynthesis: CopySynthesisParams = CopySynthesisParams()
     doctor: DoctorParams = DoctorParams()
+    decoding: DecodingParams = DecodingParams()
     audio: AudioParams = AudioParams()
     cqt: CqtParams = CqtParams()
     sharding: ShardingParams = ShardingParams()

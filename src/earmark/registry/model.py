@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 INPUTS = Schema([ColSpec(DataType.binary, "audio", required=False), ColSpec(DataType.string, "path", required=False)])
 FIGURES = ("probability_of_spoof", "llr", "cm_score")  # the other columns are strings
+GRAVEST = ("spoof", "inconclusive", "bonafide")
 ANSWERS = ("decision", "source", "verdict", "error")
 OUTPUTS = Schema([*(ColSpec(DataType.string, name) for name in ANSWERS), *(ColSpec(DataType.double, name) for name in FIGURES)])
 SIGNATURE = ModelSignature(inputs=INPUTS, outputs=OUTPUTS)
@@ -32,7 +33,8 @@ class EarmarkModel(PythonModel):
     def predict(self, context: PythonModelContext, model_input: "pd.DataFrame", params: dict[str, Any] | None = None) -> "pd.DataFrame":
         """A row of answers for each row, whose column `audio` holds a file's bytes or `path` its place.
 
-        `verdict` is the whole verdict as JSON. A recording that cannot be judged has an `error` and nothing else; the others have none.
+        `verdict` is the whole verdict as JSON, a line a channel where channels differ; the columns are then those of the gravest.
+        A recording that cannot be judged has an `error` and nothing else; the others have none.
         """
         import pandas as pd
 
@@ -56,10 +58,13 @@ class EarmarkModel(PythonModel):
             return {"error": str(error)}
 
     def _judge(self, path: Path, name: str) -> dict[str, Any]:
-        verdict = self.judge.judge(path, name)
+        verdicts = self.judge.judge(path, name)
+        verdict = min(
+            verdicts, key=lambda one: (GRAVEST.index(one.decision), one.llr)
+        )  # of channels that differ the one that speaks most for a spoof
         source = verdict.source.answer if verdict.source else None
         figures = {name: getattr(verdict, name) for name in FIGURES}
-        return {"decision": verdict.decision, "source": source, "verdict": verdict.model_dump_json(), **figures}
+        return {"decision": verdict.decision, "source": source, "verdict": "\n".join(one.model_dump_json() for one in verdicts), **figures}
 
 
 set_model(EarmarkModel())

@@ -1,5 +1,6 @@
 """The evidence report: one recording's verdict as a page for people. Shapes: W windows, K CQT bins, F frames, M moments, N bands."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib as mpl
@@ -9,19 +10,18 @@ from matplotlib.figure import Figure
 from earmark.audio.decode import SAMPLE_RATE
 from earmark.features.recording import Recording
 from earmark.params import CqtParams
+from earmark.report.clock import clock
 from earmark.report.figures import BLUE, GREY, PALE, RED, STYLE
-from earmark.report.pages import clock, embed, render
-from earmark.verdict.answer import Verdict
+from earmark.report.pages import embed, render
+from earmark.verdict.answer import NAMES, Verdict
 from earmark.verdict.evidence import Evidence
 
-NAMES = {"bonafide": "bona fide", "spoof": "spoof", "inconclusive": "inconclusive"}
 TONES = {"bonafide": "good", "spoof": "bad", "inconclusive": "unsure"}
 COLUMNS = 1400  # of the waveform's envelope
 
 
 def evidence_page(verdict: Verdict, recording: Recording, evidence: Evidence, cqt: CqtParams, coverage: float) -> str:
     """The whole page."""
-    window = verdict.timeline[0]
     return render(
         "evidence.html.j2",
         verdict=verdict,
@@ -30,18 +30,19 @@ def evidence_page(verdict: Verdict, recording: Recording, evidence: Evidence, cq
         clock=clock,
         summary=_summarise(verdict),
         timeline=embed(draw_timeline(verdict, recording)),
-        window=window.end - window.start,
+        window=len(evidence.waveform) / SAMPLE_RATE,
         tracing=_trace(verdict) if verdict.source else "",
         coverage=f"{coverage:.0%}",
         decided=_weigh(evidence),
         spectrum=embed(draw_evidence(evidence, cqt)),
-        start=evidence.start / SAMPLE_RATE,
+        start=float(recording.seconds(np.array([evidence.start]))[0]),
         facts=_facts(verdict),
     )
 
 
 def _summarise(verdict: Verdict) -> str:
-    length, times = clock(verdict.seconds), np.exp(min(abs(verdict.llr), 50.0))
+    whose = f" in channel {verdict.channel}" if verdict.channel else ""
+    length, times = clock(verdict.seconds) + whose, np.exp(min(abs(verdict.llr), 50.0))
     likelier = "bona fide speech" if verdict.llr > 0 else "a spoof"
     heard = f"What the detector heard is {times:,.1f} times likelier from {likelier} than from the other (llr {verdict.llr:+.2f})."
     text = f"{length} of audio. {heard}"
@@ -80,28 +81,45 @@ def _facts(verdict: Verdict) -> list[tuple[str, Any]]:
         ("llr", f"{verdict.llr:.4f} (spoof up to {verdict.spoof_below:.4f}, bona fide from {verdict.bonafide_above:.4f})"),
         ("distance to training", f"{verdict.distance:.2f}"),
         ("file", f"sha256 {verdict.sha256}, {verdict.sample_rate} Hz, {verdict.decoder}"),
+        *_heard(verdict),
         ("model", f"sha256 {model.digest}, from {model.place}"),
         ("settings", f"sha256 {model.params}"),
         ("code", f"earmark {model.version}, commit {model.commit or 'unknown'}"),
     ]
 
 
+def _heard(verdict: Verdict) -> Iterator[tuple[str, Any]]:
+    """Tracks, channels and what was lost, where there is more than one plain channel to speak of."""
+    for track in verdict.tracks if len(verdict.tracks) > 1 else ():
+        form = f"{track.coding}, {track.sample_rate} Hz, {track.channels} channels" if track.error is None else track.error
+        yield f"track {track.number}", form + (": judged" if track.number == verdict.track else "")
+    for channel in verdict.channels if len(verdict.channels) > 1 else ():
+        level = "silent" if channel.level_dbfs is None else f"{channel.level_dbfs:.1f} dBFS"
+        likeness = "" if channel.correlation is None else f", correlation {channel.correlation:.2f} where it is least like the loudest"
+        yield f"channel {channel.number}", level + likeness + (": judged" if channel.number == verdict.channel else "")
+    if verdict.lost_seconds:
+        yield "damaged", f"{verdict.lost_seconds:.2f} s"
+
+
 @mpl.rc_context(STYLE)
 def draw_timeline(verdict: Verdict, recording: Recording) -> Figure:
     """Envelope of the waveform and, below it, the llr of every moment; spoofed parts are shaded."""
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure, end = Figure(figsize=(11, 4.2), layout="constrained"), float(recording.seconds(np.array([recording.heard]), end=True)[0])
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[1, 1.3])
     samples = recording.raw[: recording.heard]
     step = max(len(samples) // COLUMNS, 1)
     columns = [samples[first : first + step] for first in range(0, len(samples) - step + 1, step)]
-    time = np.arange(len(columns)) * step / SAMPLE_RATE
+    time = recording.seconds(np.arange(len(columns)) * step)
     upper.fill_between(time, [c.min() for c in columns], [c.max() for c in columns], color=GREY, lw=0)
-    upper.set(yticks=[], ylabel="waveform", xlim=(0, verdict.seconds))
+    for gap in verdict.gaps:
+        for axes in (upper, lower):
+            axes.axvspan(gap.start, gap.end, color="white", hatch="//", ec=PALE, lw=0, zorder=3)
+    upper.set(yticks=[], ylabel="waveform", xlim=(verdict.start, end))
     starts, llr = ([getattr(window, name) for window in verdict.timeline] for name in ("start", "llr"))
     centres = [(window.start + window.end) / 2 for window in verdict.timeline]
     lower.axhspan(verdict.spoof_below, verdict.bonafide_above, color=PALE, alpha=0.5, lw=0)
     lower.axhline(0, color=GREY, lw=0.8)
-    lower.step([0.0, *centres, verdict.seconds], [llr[0], *llr, llr[-1]], where="mid", color=BLUE, lw=1.4)
+    lower.step([verdict.start, *centres, end], [llr[0], *llr, llr[-1]], where="mid", color=BLUE, lw=1.4)
     if len(starts) < 200:
         lower.plot(centres, llr, "o", ms=3.5, color=BLUE)
     lower.set(ylabel="llr", xlabel="seconds")

@@ -31,10 +31,3 @@ def embed(figure: Figure) -> str:
 def embed_png(content: bytes) -> str:
     """The same of a finished PNG."""
     return "data:image/png;base64," + base64.b64encode(content).decode()
-
-
-def clock(seconds: float) -> str:
-    """3725.25 → 1:02:05.2."""
-    whole, tenths = divmod(round(seconds * 10), 10)
-    hours, rest = divmod(whole, 3600)
-    return (f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}") + f".{tenths}"

@@ -64,10 +64,10 @@ def embed_clips(params: Params, ensemble: Ensemble, folder: Path, members: Path)
     listed, most = read_recordings(folder), params.trials.max_unreadable
     if len(listed) < FEW:
         raise InputError(f"{folder} has {len(listed)} clips: a source is enrolled from at least {FEW}")
-    table = probe_files(listed, most)
+    table = probe_files(listed, most, params.decoding)
     with tempfile.TemporaryDirectory() as scratch:
         features, hidden = Path(scratch, "features"), Path(scratch, "front_end")
-        index = precompute(table, params.audio, params.cqt, params.sharding, features)
+        index = precompute(table, params.decoding, params.audio, params.cqt, params.sharding, features)
         faults = index[index["error"].notna()].merge(table[["utterance_id", "corpus"]], on="utterance_id")
         refuse_unreadable(faults, table["corpus"].value_counts(), most)
         table = select(Features(features), table)

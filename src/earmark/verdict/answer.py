@@ -6,7 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from earmark.calibration import Decision
 
-SCHEMA = 1  # raised when a field changes its meaning or goes; a field that comes leaves it as it is
+SCHEMA = 2  # raised when a field changes its meaning or goes; a field that comes leaves it as it is
+
+NAMES = {"bonafide": "bona fide", "spoof": "spoof", "inconclusive": "inconclusive"}  # decisions in prose
 
 
 class _Part(BaseModel):
@@ -61,8 +63,37 @@ class SpoofedPart(_Part):
 class Caution(_Part):
     """Why the verdict may be worth less."""
 
-    code: Literal["short", "clipped", "narrow_band", "silence", "unlike_training"]
+    code: Literal[
+        "short", "clipped", "narrow_band", "silence", "unlike_training", "damaged", "gaps", "unfinished", "rates", "tracks", "channels"
+    ]
     text: str
+
+
+class TrackOfFile(_Part):
+    """A sound track of the file."""
+
+    number: int = Field(description="from 1 on, as `--track` takes it")
+    coding: str
+    sample_rate: int | None = Field(description="Hz")
+    channels: int | None
+    seconds: float | None = Field(description="as the file says")
+    language: str | None
+    error: str | None = Field(description="why it cannot be heard")
+
+
+class ChannelOfTrack(_Part):
+    """A channel of the track that was judged."""
+
+    number: int = Field(description="from 1 on, as `--channel` takes it")
+    level_dbfs: float | None = Field(description="RMS; null: silent")
+    correlation: float | None = Field(description="with the loudest channel, in the 4 s in which it is least; null: the loudest, or silent")
+
+
+class Gap(_Part):
+    """A stretch of the file that has no sound."""
+
+    start: float = Field(description="seconds")
+    end: float = Field(description="seconds")
 
 
 class Model(_Part):
@@ -78,12 +109,19 @@ class Model(_Part):
 class Verdict(_Part):
     """A recording's verdict. Orientation: higher cm_score and llr are more bona fide."""
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[2] = SCHEMA
     file: str
     sha256: str
-    seconds: float
-    sample_rate: int = Field(description="Hz, of the file")
+    seconds: float = Field(description="of sound that were judged")
+    start: float = Field(description="second of the file at which its sound begins; all times are those of the file")
+    gaps: list[Gap] = Field(description="where the file's time goes on without sound")
+    lost_seconds: float = Field(description="of sound that is damaged and was not heard")
+    sample_rate: int = Field(description="Hz, of the file; the first, where it changes")
     decoder: str
+    track: int = Field(description="that was judged")
+    tracks: list[TrackOfFile]
+    channel: int | None = Field(description="that was judged; null: all that sound, as their mean")
+    channels: list[ChannelOfTrack]
     decision: Decision
     probability_of_spoof: float = Field(description="posterior under prior_of_spoof")
     prior_of_spoof: float
@@ -100,8 +138,9 @@ class Verdict(_Part):
 
 
 class Failure(_Part):
-    """A file that got no verdict."""
+    """A file, or what lies in a folder beside recordings, that got no verdict."""
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[2] = SCHEMA
     file: str
     error: str
+    left_out: bool = Field(False, description="it lies in a folder and is no recording, so that it was never tried")

@@ -7,12 +7,12 @@ from pydantic import TypeAdapter, ValidationError
 from rich.progress import track
 
 from earmark import InputError
-from earmark.corpora.protocol import AUDIO_SUFFIXES
+from earmark.audio.finder import find
 from earmark.features.shards import worker
 from earmark.files import complete, file_digest
 from earmark.params import ComputeParams
 from earmark.verdict.answer import Failure, Verdict
-from earmark.verdict.command import Found, Options, check_one, load_judge
+from earmark.verdict.command import Found, Given, Options, check_one, load_judge
 from earmark.verdict.judge import Judge
 
 CHUNK = 50  # recordings of a file of verdicts
@@ -20,21 +20,23 @@ LINE: TypeAdapter[Found] = TypeAdapter(Found)
 
 
 def check_recordings(data: Path, model: Path, compute: ComputeParams, output: Path, shard: str = "1/1") -> dict[str, float]:
-    """Write `00000.jsonl`, …: a line a recording below `data`, as `earmark check --json` prints it; names are relative to `data`.
+    """Write `00000.jsonl`, …: a line an answer on what lies below `data`, as `earmark check --json` prints it, names relative to `data`.
 
     Worker i of n writes every n-th file; one that lies there, of the same recordings and model, is kept. A recording that cannot be
     judged has a line that says why. Return how many there are of each answer, of this worker's share.
     Errors: InputError when there is no recording, or as `bundle.load`.
     """
-    files = sorted(path for path in data.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
-    if not files:
-        raise InputError(f"{data}: no audio file there; known endings: {', '.join(sorted(AUDIO_SUFFIXES))}")
+    there = find(data)
+    if not there.recordings:
+        raise InputError(f"{data}: no recording there" + "".join(f"\n  {path}: {reason}" for path, reason in there.left_out.items()))
+    files = [Given.of(path, path.relative_to(data).as_posix()) for path in there.recordings]
+    files += [Given.of(path, path.relative_to(data).as_posix(), reason) for path, reason in there.left_out.items()]
     judge = load_judge(model, "artifacts/model", None, compute, None)
     first, workers = worker(shard)
     chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
     found: list[Found] = []
     for number in track(range(first, len(chunks), workers), "check"):
-        found += _check_chunk(judge, chunks[number], data, output / f"{number:05}.jsonl")
+        found += _check_chunk(judge, chunks[number], output / f"{number:05}.jsonl")
     return count(found)
 
 
@@ -44,27 +46,32 @@ def read_verdicts(folder: Path) -> list[Found]:
 
 
 def count(found: list[Found]) -> dict[str, float]:
-    """How many recordings there are, and of each answer."""
-    answers = Counter("failed" if isinstance(one, Failure) else one.decision for one in found)
-    return {"recordings": float(len(found))} | {name: float(answers[name]) for name in ("bonafide", "spoof", "inconclusive", "failed")}
+    """How many answers on recordings there are (one a channel where channels differ), and of each kind; what is none is `left_out`."""
+    kinds = Counter(("left_out" if one.left_out else "failed") if isinstance(one, Failure) else one.decision for one in found)
+    counts = {name: float(kinds[name]) for name in ("bonafide", "spoof", "inconclusive", "failed", "left_out")}
+    return {"recordings": float(len(found) - kinds["left_out"])} | counts
 
 
-def _check_chunk(judge: Judge, files: list[Path], data: Path, place: Path) -> list[Found]:
+def _check_chunk(judge: Judge, files: list[Given], place: Path) -> list[Found]:
     kept = _kept(place, judge.model.digest)
     found: list[Found] = []
-    for path in files:
-        name = path.relative_to(data).as_posix()
-        known = kept.get(name)
-        found.append(known if known and known.sha256 == file_digest(path) else check_one(judge, path, name, Options()))
+    for given in files:
+        known = kept.get(given.name, [])
+        same = known and given.wrong is None and known[0].sha256 == file_digest(given.path)
+        found += known if same else check_one(judge, given, Options()).found
     with complete(place) as aside:
         aside.write_text("".join(f"{one.model_dump_json()}\n" for one in found))
     return found
 
 
-def _kept(place: Path, model: str) -> dict[str, Verdict]:
-    """Verdicts that lie there and are of this model."""
+def _kept(place: Path, model: str) -> dict[str, list[Verdict]]:
+    """Verdicts that lie there and are of this model, by file."""
     try:
         lines = [LINE.validate_json(line) for line in place.read_text().splitlines()]
     except (OSError, ValidationError):
         return {}
-    return {one.file: one for one in lines if isinstance(one, Verdict) and one.model.digest == model}
+    kept: dict[str, list[Verdict]] = {}
+    for one in lines:
+        if isinstance(one, Verdict) and one.model.digest == model:
+            kept.setdefault(one.file, []).append(one)
+    return kept

@@ -7,38 +7,58 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 from pydantic import TypeAdapter
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from earmark import InputError, bundle
-from earmark.corpora.protocol import AUDIO_SUFFIXES
-from earmark.features.recording import open_recording
-from earmark.files import complete
+from earmark.audio.finder import find
+from earmark.features.recording import Recording
+from earmark.files import complete, flat_name, legible
 from earmark.params import ComputeParams, TrackingParams
-from earmark.report.evidence import NAMES, evidence_page
-from earmark.report.pages import clock
+from earmark.report.clock import clock
+from earmark.report.terminal import print_wide
+from earmark.system import Heard
 from earmark.tracing import ensemble as tracing
 from earmark.tracing.enrolment import Enrolled
-from earmark.verdict.answer import Failure, Verdict
-from earmark.verdict.evidence import explain
+from earmark.verdict.answer import NAMES, Failure, Verdict
 from earmark.verdict.judge import Judge, Show, describe_model
 
 STDIN = "-"
 SPOOF, INCONCLUSIVE, UNREADABLE = 10, 11, 3  # exit codes; 2 is a wrong call, 0 all judged
+SHOWN = 20  # files left out that are named when nothing is left to judge
 STYLES = {"bonafide": "green", "spoof": "bold red", "inconclusive": "yellow"}
 Found = Verdict | Failure
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to check and what to write."""
+    """How to check and what to write; `track` and `channel` count from 1, None: what sounds."""
 
     json: bool = False
     html: Path | None = None
     exit_code: bool = False
+    track: int | None = None
+    channel: int | None = None
+
+
+class Given(NamedTuple):
+    """A file to judge: where it lies, the name it was given by, that name in print, and why it is not to be judged."""
+
+    path: Path
+    shown: str
+    name: str
+    wrong: str | None = None
+
+    @classmethod
+    def of(cls, path: Path, shown: str, wrong: str | None = None) -> "Given":
+        """With its name in print."""
+        return cls(path, shown, legible(shown), wrong)
 
 
 def find_model(model: str, tracking: TrackingParams) -> Path:
@@ -65,20 +85,29 @@ def check(judge: Judge, inputs: list[str], options: Options) -> int:
         return _check_all(judge, list(_find(inputs, Path(scratch))), inputs, options)
 
 
-def _check_all(judge: Judge, files: list[tuple[Path, str]], inputs: list[str], options: Options) -> int:
-    if not files:
-        raise InputError(f"{', '.join(inputs)}: no audio file there; known endings: {', '.join(sorted(AUDIO_SUFFIXES))}")
+def _check_all(judge: Judge, given: list[Given], inputs: list[str], options: Options) -> int:
+    if not any(one.wrong is None for one in given):
+        left_out = "".join(f"\n  {one.name}: {one.wrong}" for one in given[:SHOWN]) + ("\n  …" if len(given) > SHOWN else "")
+        raise InputError(f"{', '.join(inputs)}: no recording there{left_out}")
+    if options.html and _is_page(options.html) and len(given) > 1:
+        raise InputError(f"--html {options.html} is one page, and there are {len(given)} files: name a folder, which gets a page for each")
     found: list[Found] = []
+    whole = True
     with _bar() as bar:
-        for number, (path, name) in enumerate(files):
-            task = bar.add_task(name, total=None, count=f"{number + 1}/{len(files)}")
-            found.append(check_one(judge, path, name, options, lambda done, of, task=task: bar.update(task, completed=done, total=of)))
+        for number, one in enumerate(given):
+            task = bar.add_task(escape(one.name), total=None, count=f"{number + 1}/{len(given)}")
+            checked = check_one(judge, one, options, lambda done, of, task=task: bar.update(task, completed=done, total=of))
             bar.remove_task(task)
+            found += checked.found
+            whole &= not checked.lost_pages
+            for line in checked.lost_pages:
+                print(f"warning: {line}", file=sys.stderr)
             if options.json:
-                print(found[-1].model_dump_json(), flush=True)
+                for answer in checked.found:
+                    print(answer.model_dump_json(), flush=True)
     if not options.json:
         _print_table(found)
-    return _exit_code(found, options.exit_code)
+    return _exit_code(found, options.exit_code) if whole else UNREADABLE
 
 
 def schema() -> str:
@@ -86,42 +115,79 @@ def schema() -> str:
     return json.dumps(TypeAdapter(Found).json_schema(), indent=2)
 
 
-def check_one(judge: Judge, path: Path, name: str, options: Options, show: Show = lambda done, of: None) -> Found:
-    """The verdict on a file, with its page where one is asked for; a Failure where it cannot be judged."""
+class Checked(NamedTuple):
+    """Answers on a file, and the pages that could not be written."""
+
+    found: list[Found]
+    lost_pages: list[str]
+
+
+def check_one(judge: Judge, given: Given, options: Options, show: Show = lambda done, of: None) -> Checked:
+    """The verdicts on a file, with their pages where they are asked for; a Failure where it cannot be judged."""
+    answers: list[Found] = []
+    lost: list[str] = []
     try:
-        with open_recording(path, judge.system.params.audio, judge.system.transform) as (recording, origin):
-            heard = judge.system.hear(recording, show)
-            verdict = judge.conclude(path, name, recording, origin, heard)
+        if given.wrong is not None:
+            raise InputError(f"{given.name}: {given.wrong}")
+        for recording, heard, verdict in judge.hear(given.path, given.name, options.track, options.channel, show):
+            answers.append(verdict)
             if options.html:
-                evidence = explain(judge.system, recording, heard, verdict.decision)
-                page = evidence_page(verdict, recording, evidence, judge.system.params.cqt, judge.system.params.ensemble.coverage)
-                with complete(_page_place(options.html, name)) as aside:
-                    aside.write_text(page)
-            return verdict
+                try:
+                    _write_page(judge, recording, heard, verdict, page_place(options.html, given.shown, recording.channel))
+                except InputError as error:  # a page is not worth a verdict
+                    lost.append(f"{given.name}: its page is missing: {error}")
     except InputError as error:
-        return Failure(file=name, error=str(error))
+        said = legible(str(error)).replace(f"{legible(str(given.path))}: ", f"{given.name}: ", 1)
+        return Checked([Failure(file=given.name, error=said, left_out=given.wrong is not None)], lost)
+    return Checked(answers, lost)
 
 
-def _page_place(place: Path, name: str) -> Path:
-    """A single page where an .html file is asked for, else a page a file in that folder."""
-    if place.suffix.lower() in (".html", ".htm"):
-        return place
-    return place / (name.strip("/.").replace("/", "_") + ".html")
+def _write_page(judge: Judge, recording: Recording, heard: Heard, verdict: Verdict, place: Path) -> None:
+    from earmark.report.evidence import evidence_page
+    from earmark.verdict.evidence import explain
+
+    evidence = explain(judge.system, recording, heard, verdict.decision)
+    page = evidence_page(verdict, recording, evidence, judge.system.params.cqt, judge.system.params.ensemble.coverage)
+    with complete(place) as aside:
+        aside.write_text(page)
 
 
-def _find(inputs: list[str], scratch: Path) -> Iterator[tuple[Path, str]]:
-    """Files with the names they are shown by; a folder's audio files in order, stdin through a file in `scratch`."""
-    for given in inputs:
+def page_place(place: Path, name: str, channel: int | None) -> Path:
+    """A single page where an .html file is asked for, else a page a file in that folder; a channel judged by itself has its own."""
+    suffix = f"-channel-{channel}" if channel else ""
+    if _is_page(place):
+        return place.with_name(f"{place.stem}{suffix}{place.suffix}")
+    return place / flat_name(name, f"{suffix}.html")
+
+
+def _is_page(place: Path) -> bool:
+    return place.suffix.lower() in (".html", ".htm")
+
+
+def _find(inputs: list[str], scratch: Path) -> Iterator[Given]:
+    """What there is to judge: a folder's recordings in order and what else lies there, stdin and pipes through files in `scratch`."""
+    for number, given in enumerate(inputs):
+        path = Path(given)
         if given == STDIN:
-            path = scratch / "stdin"
-            with path.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-            yield path, "stdin"
-        elif Path(given).is_dir():
-            listed = sorted(path for path in Path(given).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
-            yield from ((path, str(path)) for path in listed)
+            yield Given.of(_spool(sys.stdin.buffer, scratch / str(number)), "stdin")
+        elif path.is_dir():
+            found = find(path)
+            yield from (Given.of(one, str(one)) for one in found.recordings)
+            yield from (Given.of(one, str(one), reason) for one, reason in found.left_out.items())
+        elif path.is_fifo() or path.is_char_device() or path.is_socket():
+            try:
+                with path.open("rb") as pipe:
+                    yield Given.of(_spool(pipe, scratch / str(number)), given)
+            except OSError as error:
+                yield Given.of(path, given, error.strerror or "cannot be read")
         else:
-            yield Path(given), given
+            yield Given.of(path, given)
+
+
+def _spool(pipe: BinaryIO, place: Path) -> Path:
+    with place.open("wb") as file:
+        shutil.copyfileobj(pipe, file)
+    return place
 
 
 def _bar() -> Progress:
@@ -133,12 +199,13 @@ def _print_table(found: list[Found]) -> None:
     table = Table("file", "verdict", "spoof", "llr", "source, if a spoof", "remarks", box=None, pad_edge=False)
     for one in found:
         if isinstance(one, Failure):
-            table.add_row(one.file, "[magenta]no verdict[/]", "", "", "", one.error)
+            table.add_row(Text(one.file), "[magenta]no verdict[/]", "", "", "", Text(one.error.removeprefix(f"{one.file}: ")))
             continue
+        name = one.file if one.channel is None else f"{one.file}, channel {one.channel}"
         decision = f"[{STYLES[one.decision]}]{NAMES[one.decision]}[/]"
         figures = f"{100 * one.probability_of_spoof:.1f} %", f"{one.llr:+.2f}"
-        table.add_row(one.file, decision, *figures, _say_source(one), "\n".join(_remarks(one)))
-    Console().print(table)
+        table.add_row(Text(name), decision, *figures, Text(_say_source(one)), Text("\n".join(_remarks(one))))
+    print_wide(table)
 
 
 def _say_source(verdict: Verdict) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,28 @@ from typing import Any
 import numpy as np
 from scipy.special import logit
 
-from earmark.audio.decode import SAMPLE_RATE, Origin
+from earmark.audio.decode import SAMPLE_RATE
+from earmark.audio.sound import Track
 from earmark.calibration import Decision, probability_of_spoof
-from earmark.features.recording import WHOLE, Recording, open_recording
+from earmark.features.recording import WHOLE, Opened, Recording, open_recordings
 from earmark.files import file_digest
 from earmark.system import Floats, Heard, System
 from earmark.tracing.enrolment import Enrolled
 from earmark.tracing.ensemble import Answer
 from earmark.tracing.unseen import unit
-from earmark.verdict.answer import Model, Nearest, SourceAnswer, SourceShare, SpoofedPart, Verdict, Window
-from earmark.verdict.cautions import find_cautions
+from earmark.verdict.answer import (
+    ChannelOfTrack,
+    Gap,
+    Model,
+    Nearest,
+    SourceAnswer,
+    SourceShare,
+    SpoofedPart,
+    TrackOfFile,
+    Verdict,
+    Window,
+)
+from earmark.verdict.cautions import find_cautions, gaps
 
 UNSEEN = "unseen source"
 NEAREST = 5  # training sources shown as the nearest
@@ -40,31 +52,49 @@ class Judge:
         """Probability of spoof before listening."""
         return self.system.params.verdict.prior_spoof if self.prior_spoof is None else self.prior_spoof
 
-    def judge(self, path: Path, name: str | None = None, show: Show = lambda done, of: None) -> Verdict:
-        """The verdict on a file. Errors: InputError when it cannot be decoded, or holds nothing to judge."""
-        with open_recording(path, self.system.params.audio, self.system.transform) as (recording, origin):
-            heard = self.system.hear(recording, show)
-            return self.conclude(path, name or str(path), recording, origin, heard)
+    def judge(self, path: Path, name: str | None = None, track: int | None = None, channel: int | None = None) -> list[Verdict]:
+        """The verdicts on a file: one, or one a channel where channels differ; `track` and `channel` (from 1 on) name what to hear.
 
-    def conclude(self, path: Path, name: str, recording: Recording, origin: Origin, heard: Heard) -> Verdict:
+        Errors: InputError when it cannot be decoded, or holds nothing to judge.
+        """
+        return [verdict for _, _, verdict in self.hear(path, name or str(path), track, channel)]
+
+    def hear(
+        self, path: Path, name: str, track: int | None = None, channel: int | None = None, show: Show = lambda done, of: None
+    ) -> Iterator[tuple[Recording, Heard, Verdict]]:
+        """What each voice of a file sounds like, what the detector heard in it, and the verdict, one after the other."""
+        params = self.system.params
+        with open_recordings(path, params.decoding, params.audio, self.system.transform, track, channel) as opened:
+            for recording in opened.recordings:
+                heard = self.system.hear(recording, show)
+                yield recording, heard, self.conclude(path, name, recording, opened, heard)
+
+    def conclude(self, path: Path, name: str, recording: Recording, opened: Opened, heard: Heard) -> Verdict:
         """The verdict on what was heard."""
-        calibration, shift = self.system.calibration, float(logit(self.prior))
+        calibration, shift, found = self.system.calibration, float(logit(self.prior)), opened.found
         llr, each = float(calibration.llr(heard.cm_score)), calibration.llr(heard.scores)
         decisions: list[Decision] = [calibration.decide(value, self.prior) for value in each]
-        spans = list(zip(heard.starts / SAMPLE_RATE, self._ends(recording, heard) / SAMPLE_RATE, strict=True))
+        starts, ends = recording.seconds(heard.starts), recording.seconds(self._ends(recording, heard), end=True)
         parts = self._spoofed_parts(recording, heard, each)
         decision = calibration.decide(llr, self.prior)
         if decision == "bonafide" and parts:
             decision = "inconclusive"  # the mean over hours hides a sentence
-        chosen = np.array([any(part.start < end and part.end > start for part in parts) for start, end in spans])
+        chosen = np.array([any(part.start < end and part.end > start for part in parts) for start, end in zip(starts, ends, strict=True)])
         traced = np.ones(len(chosen), bool) if decision == "spoof" or not chosen.any() else chosen
         distance = float(self.system.conditions.distance(heard.embedding[None])[0])
         return Verdict(
             file=name,
             sha256=file_digest(path),
             seconds=recording.heard / SAMPLE_RATE,
-            sample_rate=origin.rate,
-            decoder=origin.decoder,
+            start=found.clock[0][1],
+            gaps=[Gap(start=start, end=end) for start, end in gaps(found)],
+            lost_seconds=found.lost,
+            sample_rate=found.rates[0],
+            decoder=found.decoder,
+            track=found.track,
+            tracks=[_describe_track(track) for track in found.tracks],
+            channel=recording.channel,
+            channels=[ChannelOfTrack(**channel._asdict()) for channel in opened.channels],
             decision=decision,
             probability_of_spoof=float(probability_of_spoof(llr, self.prior)),
             prior_of_spoof=self.prior,
@@ -75,10 +105,10 @@ class Judge:
             spoofed_parts=parts,
             source=self._source(recording, heard, traced),
             distance=distance,
-            cautions=find_cautions(recording, origin, distance, self.system),
+            cautions=find_cautions(recording, opened, distance, self.system),
             timeline=[
                 Window(start=start, end=end, llr=value, decision=what)
-                for (start, end), value, what in zip(spans, each, decisions, strict=True)
+                for start, end, value, what in zip(starts, ends, each, decisions, strict=True)
             ],
             model=self.model,
         )
@@ -96,13 +126,16 @@ class Judge:
             np.add.at(sums, np.searchsorted(edges, bound), sign * llr)
             np.add.at(counts, np.searchsorted(edges, bound), sign)
         means = np.cumsum(sums)[:-1] / np.cumsum(counts)[:-1]
-        parts: list[SpoofedPart] = []
+        parts: list[tuple[int, int, float]] = []
         for moment in np.flatnonzero(means - float(logit(self.prior)) <= self.system.calibration.part_below):
-            start, end, least = edges[moment] / SAMPLE_RATE, edges[moment + 1] / SAMPLE_RATE, float(means[moment])
-            if parts and parts[-1].end == start:
-                start, least = parts[-1].start, min(parts.pop().llr, least)
-            parts.append(SpoofedPart(start=start, end=end, llr=least))
-        return parts
+            start, end, least = int(edges[moment]), int(edges[moment + 1]), float(means[moment])
+            if parts and parts[-1][1] == start:
+                start, _, before = parts.pop()
+                least = min(before, least)
+            parts.append((start, end, least))
+        begins, stops = (np.array([part[side] for part in parts], int) for side in (0, 1))
+        spans = zip(recording.seconds(begins), recording.seconds(stops, end=True), parts, strict=True)
+        return [SpoofedPart(start=start, end=end, llr=least) for start, end, (_, _, least) in spans]
 
     def _source(self, recording: Recording, heard: Heard, chosen: Any) -> SourceAnswer | None:
         """What the tracer says of the chosen windows."""
@@ -138,6 +171,18 @@ def describe_model(manifest: dict[str, Any], place: str) -> Model:
     params = hashlib.sha256(json.dumps(manifest["params"], sort_keys=True).encode()).hexdigest()
     code = manifest["code"]
     return Model(digest=manifest["digest"], version=code["version"], commit=code["commit"], params=params, place=place)
+
+
+def _describe_track(track: Track) -> TrackOfFile:
+    return TrackOfFile(
+        number=track.number,
+        coding=track.coding,
+        sample_rate=track.rate or None,
+        channels=track.channels or None,
+        seconds=track.seconds,
+        language=track.language,
+        error=track.reason,
+    )
 
 
 def _ranked(names: tuple[str, ...], values: Floats) -> list[tuple[str, float]]:

@@ -1,0 +1,356 @@
+"""One file decoded through FFmpeg (PyAV), packet by packet. Shapes: n samples at the file's rate, T at 16 kHz, C channels.
+
+Runs in a process of its own (`audio.worker`): what others recorded may crash a decoder, and must crash nothing else.
+"""
+
+import errno
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+import soxr
+
+from earmark import InputError
+from earmark.audio.containers import Claim, Mended, examine
+from earmark.audio.sound import MIN_SAMPLES, SAMPLE_RATE, Decoded, Limits, Track
+
+FORMATS = (
+    "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "avr", "caf", "dsf", "dss", "dts", "eac3", "flac", "flv", "iff", "ircam",
+    "loas", "matroska", "mov", "mp3", "mp4", "mpc", "mpc8", "mpeg", "mpegts", "mxf", "nistsphere", "ogg", "oma", "qcp", "rm", "sox", "tak",
+    "tta", "voc", "w64", "wav", "webm", "wtv", "wv", "xwma",
+)  # fmt: skip # no lists of other files (concat, HLS, DASH, SDP, image2), and none whose rate nothing states
+TIMED = ("mov", "matroska", "avi")  # containers whose clock starts at 0; others start anywhere
+UNBROKEN = ("flac", "ogg")  # containers whose clock never jumps, unless something was lost
+CLOCKED = (*TIMED, "asf", "flac", "flv", "mpeg", "mpegts", "mxf", "ogg", "wtv")  # containers that have time stamps at all
+TABLED = ("mov", "flac")  # containers whose stated length FFmpeg hands on, and whose last sample has a time to compare it with
+PROTECTED = ("drms", "drmi", "enca")  # MP4's codings of encrypted sound, which FFmpeg decodes to noise
+SLACK = 0.1  # seconds: writers round, and decoders prime
+JUMP = 0.05  # seconds of a time stamp beyond the sound before it that are a gap
+RUN = 3  # samples in a row at the peak are a cut-off peak, one or two are chance
+
+
+Beat = Callable[[], Any]
+
+
+def decode(file: BinaryIO, sink: BinaryIO, track: int | None, limits: Limits, beat: Beat = lambda: None) -> Decoded:
+    """Write (T, C) float32 at 16 kHz, channels interleaved, of a track to `sink`; without one, of the first that is not silent.
+
+    `beat` is called for every second that was decoded. Errors: InputError, without the file's name, when nothing can be heard, when it is
+    cut, or more than `limits.lost_share` of it is damaged.
+    """
+    claim = examine(file)
+    with _open(file, claim) as container:
+        tracks = list(_tracks(container, claim))
+    if not tracks:
+        raise InputError("holds no sound track")
+    if claim.follows:
+        raise InputError(f"{claim.follows} follows after its end, and would not be heard: cut the file in two and check both")
+    heard = None
+    for one in [_find_track(tracks, track)] if track else [one for one in tracks if not one.reason] or tracks:
+        if one.reason:
+            raise InputError(one.reason)
+        sink.seek(0)
+        sink.truncate()
+        heard = _Ear(file, claim, tracks, one, sink, limits, beat).hear()
+        if any(heard.peaks):
+            return heard
+    assert heard is not None
+    return heard
+
+
+def measure(file: BinaryIO, limits: Limits, beat: Beat = lambda: None) -> float:
+    """Seconds of the first track that can be read: as stated where the container states them, else counted. Errors: as `decode`."""
+    claim = examine(file)
+    with _open(file, claim) as container:
+        tracks = list(_tracks(container, claim))
+        stated = claim.seconds
+        if container.format.name.split(",")[0] in TABLED:
+            stated = next((one.seconds for one in tracks if not one.reason), None)
+        if not any(one.reason is None for one in tracks):
+            raise InputError(tracks[0].reason or "" if tracks else "holds no sound track")
+    if stated and not claim.missing and not claim.follows:
+        return stated
+    return decode(file, _Nowhere(), None, limits, beat).seconds
+
+
+class _Nowhere(io.BytesIO):
+    """A sink that keeps nothing."""
+
+    def write(self, content: Any) -> int:
+        """Forget the bytes."""
+        return len(content)
+
+
+def _open(file: BinaryIO, claim: Claim, link: int = 0) -> Any:
+    """An input container of these bytes alone: no name, no address and no other file is ever opened for it."""
+    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"}
+    try:
+        return av.open(Mended(file, claim, link), options=options, metadata_errors="ignore")
+    except Exception as error:  # whatever a demuxer raises is of this file
+        if claim.missing:
+            raise InputError(
+                f"truncated: {claim.stated - claim.missing:,} of {claim.stated:,} bytes are there; fetch the file again"
+            ) from error
+        if claim.seconds == 0:
+            raise InputError("zero samples") from error
+        raise InputError(f"no decoder reads it ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    """What FFmpeg says, without numbers and names of its own."""
+    if getattr(error, "errno", None) == errno.EINVAL:  # what it says of a format that is not on the list
+        return "it is of a kind that is not read here"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _tracks(container: Any, claim: Claim) -> Iterator[Track]:
+    for number, stream in enumerate(container.streams.audio, start=1):
+        said = claim.codings[number - 1].strip() if number <= len(claim.codings) else ""
+        seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+        language = stream.metadata.get("language") if stream.metadata.get("language") != "und" else None
+        if said in PROTECTED:
+            yield Track(number, said, seconds=seconds, reason="its sound is encrypted (DRM): record or export it without protection first")
+        elif stream.codec_context is None:
+            yield Track(number, said or "unknown", seconds=seconds, language=language, reason=f"no decoder for {said or 'its coding'}")
+        else:
+            context = stream.codec_context
+            yield Track(number, context.name, context.sample_rate or 0, context.channels or 0, seconds, language)
+
+
+def _find_track(tracks: list[Track], number: int) -> Track:
+    if not 1 <= number <= len(tracks):
+        raise InputError(f"has no track {number}: it has {len(tracks)}")
+    return tracks[number - 1]
+
+
+class _Ear:
+    """One track on its way to 16 kHz."""
+
+    def __init__(self, file: BinaryIO, claim: Claim, tracks: list[Track], track: Track, sink: BinaryIO, limits: Limits, beat: Beat):
+        self.file, self.claim, self.track, self.sink, self.limits, self.beat = file, claim, track, sink, limits, beat
+        self.found = Decoded(
+            "", track.coding, track.number, tracks, unfinished=claim.unfinished, decoder=f"FFmpeg {av.ffmpeg_version_info}"
+        )
+        self.rate, self.resampler = 0, None
+        self.pending: list[np.ndarray] = []
+        self.held = 0  # samples in `pending`
+        self.time: float | None = None  # of the file, where the next frame should start
+        self.shift = 0.0  # what is added to time stamps that went back
+        self.joined = False  # whether the next frame is the first of another link
+        self.flat: list[_Flat] = []
+
+    def hear(self) -> Decoded:
+        """Decode to the end and judge what came. Errors: InputError as `decode`."""
+        for link in range(len(self.claim.links)):
+            with _open(self.file, self.claim, link) as container:
+                if self.track.number > len(container.streams.audio):
+                    raise InputError(f"goes on without track {self.track.number}: cut the file in two and check both")
+                stream = container.streams.audio[self.track.number - 1]
+                stream.codec_context.thread_count = 1
+                if stream.codec_context.name == "flac":
+                    stream.codec_context.options = {"err_detect": "crccheck+explode"}  # else damage is decoded to noise
+                kind = self.found.container = container.format.name.split(",")[0]
+                began = (container.start_time or 0) / av.time_base if kind not in TIMED else 0.0
+                self.joined, before = link > 0, self.found.seconds + self.found.lost
+                for frame in self._frames(container, stream):
+                    self._take(frame, frame.time if kind in CLOCKED else None, began)
+                if kind == "ogg" and stream.duration:  # its last page says how long it is, so pages before it are missing
+                    short = float(stream.duration * stream.time_base) - (self.found.seconds + self.found.lost - before)
+                    self.found.lost += short if short > SLACK else 0.0
+        self._flush(last=True)
+        self._finish()
+        return self.found
+
+    def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
+        """Frames of a stream; packets that cannot be decoded are counted as lost."""
+        packets, place, size = container.demux(stream), 0, self.file.seek(0, 2)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except Exception as error:  # the container itself is broken here: nothing after it can be found
+                if not self.found.seconds:
+                    raise InputError(f"no decoder reads it ({_reason(error)})") from error
+                self.found.lost += self.found.seconds * max(size - place, 0) / max(place, 1)
+                return
+            place = max(place, (packet.pos or 0) + packet.size)
+            try:
+                yield from packet.decode()
+            except InputError:
+                raise
+            except Exception:  # one packet of many
+                self.found.lost += float(packet.duration * packet.time_base) if packet.duration and packet.time_base else 0.0
+
+    def _take(self, frame: Any, stamp: float | None, began: float) -> None:
+        block = _samples(frame)
+        if not len(block):
+            return
+        rate = frame.sample_rate
+        if rate != self.rate or block.shape[1] != self.found.channels:
+            self._flush(last=True)
+            self._change(rate, block.shape[1])
+        if block.shape[1] == 1 < self.found.channels:
+            block = np.repeat(block, self.found.channels, axis=1)
+        self._note_time(began if stamp is None and self.time is None else stamp, began)
+        self.time = (self.time or 0.0) + len(block) / rate
+        self.found.seconds += len(block) / rate
+        if self.found.seconds > self.limits.hours * 3600:
+            raise InputError(f"longer than {self.limits.hours:g} hours (decoding.max_hours in params): cut it")
+        self.pending.append(block)
+        self.held += len(block)
+        if self.held >= rate:
+            self._flush()
+
+    def _change(self, rate: int, channels: int) -> None:
+        """Go on at another rate, or with other channels."""
+        if not 1000 <= rate <= 768_000:
+            raise InputError(f"its sample rate of {rate} Hz cannot be")
+        found = self.found
+        if rate not in found.rates:
+            found.rates.append(rate)
+        if found.channels and channels not in (1, found.channels):
+            if found.channels != 1:
+                raise InputError(f"goes on with {channels} instead of {found.channels} channels: cut the file there and check both parts")
+            self._widen(channels)
+        self.rate, found.channels = rate, max(channels, found.channels)
+        self.flat += [_Flat() for _ in range(found.channels - len(self.flat))]
+        self.resampler = (
+            soxr.ResampleStream(rate, SAMPLE_RATE, found.channels, dtype="float32", quality="HQ") if rate != SAMPLE_RATE else None
+        )
+
+    def _widen(self, channels: int) -> None:
+        """Write again what was one channel so far, the same in all of them."""
+        self.sink.seek(0)
+        narrow = np.frombuffer(self.sink.read(), np.float32)
+        self.sink.seek(0)
+        for first in range(0, len(narrow), SAMPLE_RATE):
+            self.sink.write(np.repeat(narrow[first : first + SAMPLE_RATE, None], channels, axis=1).tobytes())
+        self.flat = [self.flat[0].copy() for _ in range(channels)]
+
+    def _note_time(self, stamp: float | None, began: float) -> None:
+        """Keep the file's own clock: where it starts, and where it jumps ahead; where it goes back, the sound simply goes on."""
+        if stamp is None or (len(self.found.rates) > 1 and self.found.container in UNBROKEN):  # the sound simply goes on
+            return
+        if self.joined and self.time is not None:
+            self.shift, self.joined = self.time - (stamp - began), False
+        now = stamp - began + self.shift
+        if self.time is None:
+            self.time = now if now > JUMP else 0.0
+            self.found.clock.append((0, self.time))
+        elif now - self.time > JUMP:
+            self.found.clock.append((round(self.found.seconds * SAMPLE_RATE), now))
+            if self.found.container in UNBROKEN:
+                self.found.lost += now - self.time
+            self.time = now
+        elif self.time - now > JUMP:
+            self.shift += self.time - now
+
+    def _flush(self, last: bool = False) -> None:
+        """Check, resample and write what is pending."""
+        if not self.rate:
+            return
+        block = np.concatenate(self.pending) if self.pending else np.zeros((0, self.found.channels), np.float32)
+        self.pending, self.held = [], 0
+        if not np.isfinite(block).all():
+            raise InputError("holds NaN or infinite samples")
+        for number, flat in enumerate(self.flat):
+            flat.add(block[:, number])
+        if self.resampler:
+            block = self.resampler.resample_chunk(block, last=last)
+        self.found.samples += len(block)
+        self.sink.write(np.ascontiguousarray(block, np.float32).tobytes())
+        self.beat()
+
+    def _finish(self) -> None:
+        """Errors: InputError when what came is too little."""
+        found, claim, kind = self.found, self.claim, self.found.container
+        taken = found.seconds
+        if not taken:
+            raise InputError("zero samples" if not found.lost else "none of its sound can be decoded: it is damaged, or not what it seems")
+        stated = self.track.seconds if kind in TABLED else claim.seconds
+        if claim.missing and kind != "mov":
+            whole = stated or (taken + found.lost) * claim.stated / max(claim.stated - claim.missing, 1)
+            if whole * claim.missing / claim.stated > SLACK:
+                raise InputError(_truncated(taken, whole))
+        if stated:
+            reached = max(taken + found.lost, (self.time or 0.0) - found.clock[0][1])
+            if kind in TABLED and reached < stated - SLACK:
+                raise InputError(_truncated(taken, stated))
+            found.lost = max(found.lost, stated - taken - SLACK, 0.0)
+        if found.lost > self.limits.lost_share * (taken + found.lost):
+            whole = taken + found.lost
+            raise InputError(
+                f"damaged: {found.lost:.2f} of {whole:.2f} s cannot be decoded, more than {self.limits.lost_share:.0%} "
+                "(decoding.max_lost_share in params); fetch the file again"
+            )
+        if taken * SAMPLE_RATE < MIN_SAMPLES:
+            count = round(taken * self.rate)
+            raise InputError(f"too short: {count} samples at {self.rate} Hz, at least {MIN_SAMPLES / SAMPLE_RATE:.2f} s are needed")
+        found.peaks = [flat.peak for flat in self.flat]
+        found.clipped = [flat.share for flat in self.flat]
+
+
+def _truncated(heard: float, stated: float) -> str:
+    return f"truncated: {heard:.2f} of {stated:.2f} s can be read; fetch the file again"
+
+
+@dataclass
+class _Flat:
+    """Samples of a channel that stand flat at its highest or lowest value."""
+
+    count: int = 0
+    top: float = 0.0
+    bottom: float = 0.0
+    at_top: int = 0
+    at_bottom: int = 0
+
+    def copy(self) -> "_Flat":
+        """Another with the same counts."""
+        return _Flat(**self.__dict__)
+
+    def add(self, samples: np.ndarray) -> None:
+        """Look at (n,) more samples."""
+        if not len(samples):
+            return
+        self.count += len(samples)
+        top, bottom = float(samples.max()), float(samples.min())
+        if top >= self.top:
+            self.at_top = _in_runs(samples == top) + (self.at_top if top == self.top else 0)
+            self.top = top
+        if bottom <= self.bottom:
+            self.at_bottom = _in_runs(samples == bottom) + (self.at_bottom if bottom == self.bottom else 0)
+            self.bottom = bottom
+
+    @property
+    def peak(self) -> float:
+        """Largest magnitude."""
+        return max(self.top, -self.bottom)
+
+    @property
+    def share(self) -> float:
+        """Of samples that are cut off: flat at an extreme that is not silence."""
+        flat = (self.at_top if self.top > 0 else 0) + (self.at_bottom if self.bottom < 0 else 0)
+        return flat / self.count if self.count else 0.0
+
+
+def _in_runs(flags: np.ndarray) -> int:
+    """How many of (n,) flags stand in runs of at least RUN."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    lengths = edges[1::2] - edges[::2]
+    return int(lengths[lengths >= RUN].sum())
+
+
+def _samples(frame: Any) -> np.ndarray:
+    """(n, C) float32 of one FFmpeg frame, integers scaled so that full scale is 1."""
+    samples = frame.to_ndarray()
+    samples = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if np.issubdtype(samples.dtype, np.integer):
+        wide = samples.astype(np.float32 if samples.dtype == np.int16 else np.float64)
+        return (wide / float(1 << (8 * samples.dtype.itemsize - 1))).astype(np.float32)
+    return samples.astype(np.float32)
