@@ -27,6 +27,7 @@ from earmark.verdict.evidence import BANDS, MOMENTS, explain
 from earmark.verdict.judge import Judge
 
 ROOT = Path(__file__).resolve().parents[2]
+CASES = ROOT / "tests/cases"
 CPU = ComputeParams(device="cpu", threads=1)
 
 
@@ -244,3 +245,112 @@ def test_losses_are_what_the_score_loses(judge, spoof):
     assert found.by_time[-1] == pytest.approx(full - end, abs=1e-5)
     assert found.by_bin.shape == (BANDS, MOMENTS)
     assert np.abs(found.by_bin).max() > 0
+
+
+def test_channels_that_differ_are_judged_apart(capsys, judge, tmp_path):
+    call = CASES / "stereo-call"
+    (left,), (right,) = (judge.judge(call / name) for name in ("left.flac", "right.flac"))
+    code, lines = run(capsys, judge, [call / "agent_left_customer_right.flac"], Options(json=True))
+    assert code == 0
+    assert [line["channel"] for line in lines] == [1, 2]
+    assert [line["llr"] for line in lines] == [left.llr, right.llr]
+    assert [one["number"] for one in lines[0]["channels"]] == [1, 2]
+    assert all("channels" in {caution["code"] for caution in line["cautions"]} for line in lines)
+    code, (line,) = run(capsys, judge, [call / "agent_left_customer_right.flac"], Options(json=True, channel=2))
+    assert (code, line["channel"], line["llr"]) == (0, 2, right.llr)
+    code, (line,) = run(capsys, judge, [call / "agent_left_customer_right.flac"], Options(json=True, channel=3))
+    assert (code, line["error"].split(": ")[1:]) == (3, ["has no channel 3", "it has 2"])
+
+
+def test_tracks_are_listed_and_one_may_be_chosen(capsys, judge):
+    film = CASES / "several-tracks/two_speakers_two_tracks.mp4"
+    (first,), (second,) = (judge.judge(film, track=number) for number in (None, 2))
+    assert (first.track, second.track) == (1, 2)
+    assert first.llr != second.llr
+    assert [track.number for track in first.tracks] == [1, 2]
+    assert "track 1 of 2 was judged; not heard: 2 (aac; --track 2)" in [caution.text for caution in first.cautions]
+    (spoken,) = judge.judge(CASES / "several-tracks/first_track_silent_second_speech.mp4")
+    assert spoken.track == 2
+
+
+def test_what_was_not_heard_of_a_file_is_part_of_its_verdict(judge):
+    (damaged,) = judge.judge(CASES / "one-damaged-packet/m4a_40_bytes_damaged_4s.m4a")
+    assert damaged.lost_seconds == pytest.approx(0.13, abs=0.01)
+    (gap,) = judge.judge(CASES / "one-damaged-packet/webm_2.38s_of_3s.webm")
+    assert [(round(one.start, 2), round(one.end, 2)) for one in gap.gaps] == [(1.36, 1.98)]
+    assert gap.timeline[-1].end == pytest.approx(3.0, abs=0.02)
+    (crashed,) = judge.judge(CASES / "wav-recorder-crashed/data_0_riff_36_4s.wav")
+    (whole,) = judge.judge(CASES / "wav-recorder-crashed/riff_0x23_data_0xffffffff_4s_ok.wav")
+    assert crashed.llr == whole.llr
+    codes = [{caution.code for caution in one.cautions} for one in (damaged, gap, crashed)]
+    assert ["damaged" in codes[0], "gaps" in codes[1], "unfinished" in codes[2]] == [True] * 3
+    assert not {"damaged", "gaps", "unfinished"} & {caution.code for caution in judge.judge(CASES / "stereo-call/left.flac")[0].cautions}
+
+
+def test_eight_lossless_forms_have_one_llr(judge):
+    forms = ("a.aiff", "a.au", "a.caf", "a.w64", "bw64.wav", "id3_flac.flac", "rf64.wav", "au_unknown.au")
+    assert len({judge.judge(CASES / "formats-that-work" / name)[0].llr for name in forms}) == 1
+
+
+def test_loud_floats_are_not_clipped(judge):
+    for name in ("float_hot_2s.wav", "float_int16_range_2s.wav"):
+        (found,) = judge.judge(CASES / "float-over-full-scale" / name)
+        assert "clipped" not in {caution.code for caution in found.cautions}
+
+
+def test_names_are_data(capsys, judge, spoof, tmp_path, monkeypatch):
+    names = [b"2024-08-20T13:28:35Z.flac", b"Statement [dQw4w9WgXcQ].flac", b"x [/red].flac", b"caf\xe9.flac", b"line\nbreak.flac"]
+    names.append(b"n" * 250 + b".flac")
+    for name in names:
+        place = os.fsencode(tmp_path) + b"/" + name
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        shutil.copy(os.fsencode(spoof), place)
+    monkeypatch.chdir(tmp_path)
+    code, lines = run(capsys, judge, [os.fsdecode(name) for name in names], Options(json=True, html=tmp_path / "pages"))
+    assert code == 0
+    assert len({line["llr"] for line in lines}) == 1
+    assert [line["file"] for line in lines][3:5] == ["caf\\xe9.flac", "line\\nbreak.flac"]
+    assert len(list((tmp_path / "pages").iterdir())) == len(names)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert check(judge, [os.fsdecode(name) for name in names], Options()) == 0
+    shown = capsys.readouterr().out
+    assert "Statement [dQw4w9WgXcQ].flac" in shown
+    assert "x [/red].flac" in shown
+    assert "n" * 250 + ".flac" in shown  # no terminal sets a width, so nothing is cut
+
+
+def test_pages_never_meet_and_cost_no_verdict(capsys, judge, spoof, tmp_path):
+    case = tmp_path / "case1"
+    (case / "a").mkdir(parents=True)
+    for place in (case / "a_b.flac", case / "a/b.flac"):
+        shutil.copy(spoof, place)
+    assert check(judge, [str(case)], Options(html=tmp_path / "pages")) == 0
+    assert len(list((tmp_path / "pages").iterdir())) == 2
+    with pytest.raises(InputError, match=r"one\.html is one page, and there are 2 files: name a folder"):
+        check(judge, [str(case)], Options(html=tmp_path / "one.html"))
+    (tmp_path / "full").write_text("no folder")
+    capsys.readouterr()
+    assert check(judge, [str(spoof)], Options(json=True, html=tmp_path / "full")) == 3
+    said = capsys.readouterr()
+    assert json.loads(said.out)["llr"]
+    assert "its page is missing" in said.err
+    call = CASES / "stereo-call/agent_left_customer_right.flac"
+    assert check(judge, [str(call)], Options(html=tmp_path / "call.html")) == 0
+    assert sorted(path.name for path in tmp_path.glob("call*.html")) == ["call-channel-1.html", "call-channel-2.html"]
+
+
+def test_pipes_are_read_as_stdin_is(model, spoof, tmp_path):
+    command = f'"{sys.executable}" -m earmark check --model {model} --json <(cat {spoof}) /dev/stdin fifo'
+    os.mkfifo(tmp_path / "fifo")
+    feed = f"cat {spoof} > fifo & "
+    done = subprocess.run(
+        ["bash", "-c", feed + command],
+        cwd=tmp_path,
+        input=spoof.read_bytes(),
+        capture_output=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) == 3
+    assert len({(line["llr"], line["sha256"]) for line in lines}) == 1

@@ -154,10 +154,12 @@ class _Ear:
                     stream.codec_context.options = {"err_detect": "crccheck+explode"}  # else damage is decoded to noise
                 kind = self.found.container = container.format.name.split(",")[0]
                 began = (container.start_time or 0) / av.time_base if kind not in TIMED else 0.0
+                # a page that was cut says when packets end that are not there any more
+                clocked = kind in CLOCKED and (self.claim.cut_at is None or link < len(self.claim.links) - 1)
                 self.joined, before = link > 0, self.found.seconds + self.found.lost
                 for frame in self._frames(container, stream):
-                    self._take(frame, frame.time if kind in CLOCKED else None, began)
-                if kind == "ogg" and stream.duration:  # its last page says how long it is, so pages before it are missing
+                    self._take(frame, frame.time if clocked else None, began)
+                if kind == "ogg" and clocked and stream.duration:  # its last page says how long it is, so pages before it are missing
                     short = float(stream.duration * stream.time_base) - (self.found.seconds + self.found.lost - before)
                     self.found.lost += short if short > SLACK else 0.0
         self._flush(last=True)
