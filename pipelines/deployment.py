@@ -13,6 +13,8 @@ from earmark import InputError
 from earmark.distributed import Job
 from earmark.step import WORK
 
+STRANGERS = ("check_recordings",)  # steps that decode what others sent
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,7 +71,9 @@ class Deployment(_Part):
     shards: int = Field(default=4, ge=1, description="workers of precompute, scoring and embedding")
     parallelism: int = Field(default=2, ge=1, description="of those at a time")
     environment: dict[str, str] = Field(default={}, description="of every step: MLFLOW_TRACKING_URI, AWS_ENDPOINT_URL; nothing secret")
-    secrets: dict[str, dict[str, str]] = Field(default={}, description="name of a Secret → its key → environment variable")
+    secrets: dict[str, dict[str, str]] = Field(
+        default={}, description="name of a Secret → its key → environment variable; check_recordings gets the store's AWS_… alone"
+    )
     volume: Volume | None = Field(default=None, description="outlives killed steps, so that they go on where they were")
     defaults: Resources = Field(default=Resources(), description="of every step: keys as of `steps.<component>`")
     steps: dict[str, Resources] = Field(default={}, description="resources by component, over the defaults")
@@ -78,6 +82,14 @@ class Deployment(_Part):
         """Resources of a step, defaults filled in."""
         own = self.steps.get(step, Resources()).model_dump(exclude_none=True)
         return Resources.model_validate(self.defaults.model_dump(exclude_none=True) | own)
+
+    def secrets_of(self, step: str) -> dict[str, dict[str, str]]:
+        """Secrets that a step is given; one that decodes what strangers sent gets those of the store alone, if any."""
+        if step not in STRANGERS:
+            return self.secrets
+        of_store = self.store.startswith("s3://")
+        found = {secret: {key: name for key, name in keys.items() if name.startswith("AWS_")} for secret, keys in self.secrets.items()}
+        return {secret: keys for secret, keys in found.items() if keys and of_store}
 
     def job(self, step: str) -> str:
         """JSON of the TrainJob that a step of several nodes starts; nothing for one that runs in place."""
@@ -142,7 +154,7 @@ def place(task: PipelineTask, step: str, deployment: Deployment) -> PipelineTask
         kubernetes.set_image_pull_secrets(task, list(deployment.pull_secrets))
     for name, value in deployment.environment.items():
         task.set_env_variable(name, value)
-    for secret, keys in deployment.secrets.items():
+    for secret, keys in deployment.secrets_of(step).items():
         kubernetes.use_secret_as_env(task, secret, keys)
     if deployment.volume:
         kubernetes.mount_pvc(task, deployment.volume.claim, deployment.volume.mount)

@@ -119,6 +119,24 @@ def deploy(tmp_path):
     return write
 
 
+@pytest.mark.parametrize(("store", "given"), [("s3://bucket/store", ["AWS_ACCESS_KEY_ID"]), ("/work-volume/store", [])])
+def test_the_step_that_decodes_what_strangers_sent_has_no_secret_but_the_stores(deploy, tmp_path, store, given):
+    path = deploy(
+        store=store,
+        secrets={"keys": {"id": "AWS_ACCESS_KEY_ID", "hub": "HF_TOKEN"}, "registry": {"token": "MLFLOW_TRACKING_TOKEN"}},
+        volume={"claim": "work", "mount": "/work-volume"},
+    )
+    assert compile_to(tmp_path, "--deployment", str(path)).returncode == 0
+    _, platform = yaml.safe_load_all((tmp_path / "scoring.yaml").read_text())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    variables = {
+        name: [key["envVar"] for secret in config.get("secretAsEnv", []) for key in secret["keyToEnv"]]
+        for name, config in executors.items()
+    }
+    assert variables["exec-check-recordings"] == given
+    assert sorted(variables["exec-download"]) == ["AWS_ACCESS_KEY_ID", "HF_TOKEN", "MLFLOW_TRACKING_TOKEN"]
+
+
 def test_the_deployment_gives_resources_secrets_volume_and_image(deploy, tmp_path):
     path = deploy(
         environment={"AWS_ENDPOINT_URL": "http://s3"},

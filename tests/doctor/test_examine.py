@@ -22,7 +22,7 @@ def test_level_silence_and_duration(tmp_path):
     assert found.duration == pytest.approx(3.4)
     assert found.active_dbfs == pytest.approx(-20, abs=1)
     assert found.level_dbfs == pytest.approx(-20 + 10 * np.log10(2 / 3.4), abs=0.2)
-    assert (found.rate, found.container, found.coding) == ("16000", "WAV", "PCM_16")
+    assert (found.rate, found.container, found.coding) == ("16000", "wav", "pcm_s16le")
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
@@ -47,7 +47,7 @@ def test_one_decoding_a_path_and_rows_in_order(tmp_path):
     (tmp_path / "c.wav").write_bytes(b"nothing")
     table = examine_all([str(tmp_path / name) for name in ("b.flac", "a.wav", "c.wav", "a.wav")], 40.0, DecodingParams(), threads=2)
     assert list(table.columns) == list(Examination.__dataclass_fields__)
-    assert table["coding"].fillna("").tolist() == ["PCM_24", "PCM_16", "", "PCM_16"]
+    assert table["coding"].fillna("").tolist() == ["flac s32", "pcm_s16le", "", "pcm_s16le"]
     assert table["error"].notna().tolist() == [False, False, True, False]
     assert table["digest"][1] == table["digest"][3] != table["digest"][0]
     assert examine_all([], 40.0, DecodingParams()).empty

@@ -27,6 +27,7 @@ UNBROKEN = ("flac", "ogg")  # containers whose clock never jumps, unless somethi
 CLOCKED = (*TIMED, "asf", "flac", "flv", "mpeg", "mpegts", "mxf", "ogg", "wtv")  # containers that have time stamps at all
 TABLED = ("mov", "flac")  # containers whose stated length FFmpeg hands on, and whose last sample has a time to compare it with
 PROTECTED = ("drms", "drmi", "enca")  # MP4's codings of encrypted sound, which FFmpeg decodes to noise
+LOSSLESS = ("alac", "ape", "flac", "tak", "tta", "wavpack")  # codings whose name does not say how many bits a sample has
 SLACK = 0.1  # seconds: writers round, and decoders prime
 JUMP = 0.05  # seconds of a time stamp beyond the sound before it that are a gap
 RUN = 3  # samples in a row at the peak are a cut-off peak, one or two are chance
@@ -52,8 +53,9 @@ def decode(file: BinaryIO, sink: BinaryIO, track: int | None, limits: Limits, be
     for one in [_find_track(tracks, track)] if track else [one for one in tracks if not one.reason] or tracks:
         if one.reason:
             raise InputError(one.reason)
-        sink.seek(0)
-        sink.truncate()
+        if heard:  # and silent
+            sink.seek(0)
+            sink.truncate()
         heard = _Ear(file, claim, tracks, one, sink, limits, beat).hear()
         if any(heard.peaks):
             return heard
@@ -152,6 +154,8 @@ class _Ear:
                 stream.codec_context.thread_count = 1
                 if stream.codec_context.name == "flac":
                     stream.codec_context.options = {"err_detect": "crccheck+explode"}  # else damage is decoded to noise
+                if stream.codec_context.name in LOSSLESS and stream.codec_context.format:
+                    self.found.coding = f"{stream.codec_context.name} {stream.codec_context.format.name}"  # of how many bits
                 kind = self.found.container = container.format.name.split(",")[0]
                 began = (container.start_time or 0) / av.time_base if kind not in TIMED else 0.0
                 # a page that was cut says when packets end that are not there any more
