@@ -7,7 +7,7 @@ import pandas as pd
 
 from earmark import InputError
 from earmark.audio.finder import find
-from earmark.corpora.protocol import assemble, read_text, require_columns
+from earmark.corpora.protocol import KEYS, assemble, read_text, require_columns
 
 LOG = logging.getLogger(__name__)
 SHOWN = 20  # files left out that are named
@@ -47,7 +47,7 @@ def read_folders(root: Path) -> pd.DataFrame:
     and none of them is a recording.
     """
     rows, lost = [], {}
-    for key in ("bonafide", "spoof"):
+    for key in filter(lambda key: (root / key).is_dir(), KEYS):
         there = find(root / key)
         if there.left_out and not there.recordings:
             lost[key] = there.left_out
