@@ -25,7 +25,7 @@ def outputs(stage: dict) -> list[str]:
 
 
 def test_dvc_runs_the_stages_of_stages_py_in_order():
-    assert list(PIPELINE) == DVC
+    assert [name for name in PIPELINE if name != "keep_figures"] == DVC  # that one copies a few files into git's part
     for name in DVC:
         assert PIPELINE[name]["cmd"] == f"earmark {name}"
         assert outputs(PIPELINE[name]) == [ARTIFACTS[STAGES[name].output]]
@@ -104,7 +104,7 @@ def test_repro_runs_the_pipeline_and_a_second_time_does_nothing(corpus, change, 
     run(tmp_path, "dvc", "init", "--no-scm", "--quiet")
     run(tmp_path, "dvc", "config", "cache.type", "hardlink")  # what the project's own reflink,hardlink comes to on ext4
     run(tmp_path, "dvc", "repro")
-    metrics = json.loads((tmp_path / "artifacts/evaluation/metrics.json").read_text())
+    metrics = json.loads((tmp_path / "metrics/metrics.json").read_text())
     assert any(name.endswith("/eer") for name in metrics)
     assert "up to date" in run(tmp_path, "dvc", "repro")
     assert "eer" in run(tmp_path, "dvc", "metrics", "show")
