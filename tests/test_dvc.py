@@ -95,6 +95,21 @@ def run(workspace: Path, *command: str) -> str:
     return done.stdout
 
 
+def test_audio_behind_a_link_that_dvc_does_not_hash_stops_the_run(corpus, change, tmp_path):
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    (tmp_path / "params.yaml").write_text(settings.dump(change(corpora=[{"adapter": "folder", "root": "data"}])))
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    (tmp_path / "data").mkdir()
+    shutil.copy(corpus / "protocol.tsv", tmp_path / "data")
+    for key in ("bonafide", "spoof"):
+        (tmp_path / "data" / key).symlink_to(corpus / key)
+    run(tmp_path, "dvc", "init", "--no-scm", "--quiet")
+    run(tmp_path, "dvc", "add", "--quiet", "data")
+    assert "nfiles: 1" in (tmp_path / "data.dvc").read_text()
+    with pytest.raises(AssertionError, match=r"error: DVC does not hash the audio in data/bonafide .*, data/spoof .*docs/dvc.md"):
+        run(tmp_path, "dvc", "repro", "synthesize_copies")
+
+
 @pytest.mark.timeout(600)  # every stage is a process of its own, and loads torch
 def test_repro_runs_the_pipeline_and_a_second_time_does_nothing(corpus, change, tmp_path):
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
