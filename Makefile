@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-containers check compile image lock bench realset
+.PHONY: help setup demo pull repro test test-containers check check-lock compile image lock bench realset
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -33,16 +33,28 @@ demo: data/protocol.tsv ## the whole pipeline on the embedded corpus, through DV
 	@echo "pages: artifacts/evaluation/report.html (evaluation), artifacts/check/ (evidence), artifacts/diagnosis/report.html (corpus)"
 	@echo "runs and models: mlflow ui --backend-store-uri sqlite:///mlflow.db, then http://localhost:5000"
 
+NO_DATA = "there is no data/: make demo speaks a corpus; dvc pull fetches the team's, once docs/dvc.md's remote is set; or bring your own (README)"
+repro: setup ## run the stages that changed, on the data that are here
+	@[ -e data ] || { echo $(NO_DATA) >&2; exit 1; }
+	dvc repro
+
+pull: setup ## fetch data and artifacts from the team's DVC remote
+	@dvc remote list | grep -q . || { echo "no DVC remote is set: dvc remote add --default team s3://bucket/prefix (docs/dvc.md), or make demo" >&2; exit 1; }
+	dvc pull
+
 test: setup ## run all tests but those in containers, in two processes
 	pytest -n 2 --dist loadgroup -m "not containers"
 
 test-containers: setup ## build the image and run tests in real containers (root, Debian 12)
 	pytest -m containers --log-cli-level=INFO
 
-check: setup ## lint, format and types
+check: setup check-lock ## lint, format, types, and whether dvc.lock is of this code
 	ruff check .
 	ruff format --check .
 	pyright
+
+check-lock: setup ## whether dvc.lock is what this code makes, without running a stage
+	python .ci/check_lock.py
 
 COMPILE_OPTIONS ?=
 compile: setup ## write the Kubeflow pipelines to build/: make compile [COMPILE_OPTIONS='--preset paper --deployment own.yaml']

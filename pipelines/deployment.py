@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from earmark import InputError
 from earmark.distributed import Job
+from earmark.params import parse_yaml
 from earmark.step import WORK
 
 STRANGERS = ("check_recordings",)  # steps that decode what others sent
@@ -124,12 +124,9 @@ def _parts(annotation: Any) -> list[type[BaseModel]]:
 def read_deployment(path: Path, steps: set[str]) -> Deployment:
     """Read the file. Errors: InputError naming the key that is wrong, or a step that no pipeline has."""
     try:
-        content: Any = yaml.safe_load(path.read_text())
-        found = Deployment.model_validate(content)
+        found = Deployment.model_validate(parse_yaml(path.read_bytes(), str(path)))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: write one like pipelines/deployment.yaml") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is no YAML: {error}") from error
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise InputError(f"{path}: {wrong}") from error

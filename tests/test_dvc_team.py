@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,13 +47,18 @@ def run(workspace: Path, *command: str) -> str:
 def lay_out(workspace: Path, settings: params.Params, names: list[str]) -> None:
     """A repository with the project's own stages of these names."""
     pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-    metrics = {"metrics": pipeline["metrics"]} if "evaluate" in names else {}
+    metrics = {name: pipeline[name] for name in ("metrics", "plots") if "keep_figures" in names}
     (workspace / "dvc.yaml").write_text(yaml.safe_dump({"stages": {name: pipeline["stages"][name] for name in names}} | metrics))
     (workspace / "params.yaml").write_text(params.dump(settings))
     (workspace / "src").symlink_to(ROOT / "src")
     (workspace / ".gitignore").write_text("artifacts/\n/data\n")
     run(workspace, "git", "init", "-q", "-b", "main")
     run(workspace, "dvc", "init", "-q")
+
+
+def keep_figures(workspace: Path) -> None:
+    """What the stage of this name does."""
+    run(workspace, "bash", "-c", yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["keep_figures"]["cmd"])
 
 
 def keep(workspace: Path, tag: str) -> str:
@@ -220,15 +226,106 @@ def test_a_model_names_the_older_revision_its_data_came_from_and_they_come_again
 def test_a_sweep_gives_experiments_with_their_metrics(done, tiny, tmp_path):
     workspace = tmp_path / "sweep"
     shutil.copytree(done / "artifacts", workspace / "artifacts")
-    lay_out(workspace, tiny, ["train_detector", "score_detector", "evaluate"])
+    lay_out(workspace, tiny, ["train_detector", "score_detector", "evaluate", "keep_figures"])
+    keep_figures(workspace)
     run(workspace, "dvc", "commit", "-q", "--force")
     keep(workspace, "baseline")
     run(workspace, "dvc", "exp", "run", "-q", "--name", "short", "--set-param", "training.epochs=1")
     (baseline,) = json.loads(run(workspace, "dvc", "exp", "show", "--json"))[1:]
     rows = {"baseline": baseline, "short": baseline["experiments"][0]["revs"][0]}
     assert rows["short"]["name"] == "short"
-    metrics = {name: row["data"]["metrics"]["artifacts/evaluation/metrics.json"]["data"] for name, row in rows.items()}
+    metrics = {name: row["data"]["metrics"]["metrics/metrics.json"]["data"] for name, row in rows.items()}
     epochs = {name: row["data"]["params"]["params.yaml"]["data"]["training"]["epochs"] for name, row in rows.items()}
     assert epochs == {"baseline": tiny.training.epochs, "short": 1}
     assert any(name.endswith("/eer") for name in metrics["short"])
     assert metrics["short"] != metrics["baseline"]
+
+
+def test_a_clone_without_data_or_remote_shows_and_compares_figures(tiny, tmp_path):
+    workspace, made = tmp_path / "made", tmp_path / "made/artifacts/evaluation"
+    made.mkdir(parents=True)
+    lay_out(workspace, tiny, ["keep_figures"])
+    for tag, eer in (("v1", 0.3), ("v2", 0.2)):
+        (made / "metrics.json").write_text(json.dumps({"tiny/eer": eer}))
+        (made / "det.csv").write_text(f"corpus,threshold,false_alarm,miss\ntiny,0.0,{eer},{eer}\n")
+        (made / "training.csv").write_text(f"epoch,dev/eer\n1,{eer}\n")
+        run(workspace, "dvc", "repro", "-q")
+        keep(workspace, tag)
+    run(tmp_path, "git", "clone", "-q", "made", "clone")
+    clone = tmp_path / "clone"
+    assert not (clone / "artifacts").exists()
+    assert "0.2" in run(clone, "dvc", "metrics", "show")
+    (row,) = json.loads(run(clone, "dvc", "metrics", "diff", "--json", "v1", "v2"))["metrics/metrics.json"].values()
+    assert (row["old"], row["new"]) == (0.3, 0.2)
+    assert "0.3" in run(clone, "dvc", "metrics", "diff", "v1")
+    shown = call(clone, "dvc", "plots", "show", "--out", "plots")
+    assert (shown.returncode, "failed" in shown.stderr) == (0, False)
+    assert "dev EER" in (clone / "plots/index.html").read_text()
+    assert run(clone, "git", "status", "--short").split() == ["??", "plots/"]
+
+
+SMALL = """
+stages:
+  shout:
+    cmd: mkdir -p artifacts && cat src/words/a.txt data/b.txt > artifacts/c.txt
+    params: [seed]
+    deps: [src/words, data]
+    outs: [artifacts/c.txt]
+  whisper:
+    cmd: cat artifacts/c.txt > artifacts/d.txt
+    deps: [artifacts/c.txt]
+    outs: [artifacts/d.txt]
+"""
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory) -> Path:
+    """A committed repository of two stages whose dvc.lock is what they make."""
+    workspace = tmp_path_factory.mktemp("locked") / "made"
+    for name, text in {"dvc.yaml": SMALL, "params.yaml": "seed: 1\n", "src/words/a.txt": "a\n", "data/b.txt": "b\n"}.items():
+        (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+        (workspace / name).write_text(text)
+    (workspace / ".gitignore").write_text("/artifacts/\n/data\n")
+    run(workspace, "git", "init", "-q", "-b", "main")
+    run(workspace, "dvc", "init", "-q")
+    run(workspace, "dvc", "add", "-q", "data")
+    run(workspace, "dvc", "repro", "-q")
+    keep(workspace, "v1")
+    return workspace
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("src/words/a.txt", "", "", None),
+        ("src/words/a.txt", "a", "x", r"shout: src/words differs \(src/words/a.txt\)"),
+        ("src/words/new.txt", "", "x", r"shout: src/words differs \(src/words/new.txt\)"),
+        ("params.yaml", "1", "2", "shout: params.yaml: seed differs"),
+        ("dvc.yaml", "mkdir -p", "mkdir --parents", "shout: changed command"),
+        ("dvc.yaml", "whisper:", "murmur:", "murmur: not in dvc.lock\n  whisper: not in dvc.yaml"),
+    ],
+)
+def test_a_lock_that_is_not_of_the_code_is_named_without_data_or_cache(locked, tmp_path, file, old, new, said):
+    run(tmp_path, "git", "clone", "-q", str(locked), "clone")
+    clone = tmp_path / "clone"
+    path = clone / file
+    path.write_text(path.read_text().replace(old, new, 1) if path.exists() and old else new or path.read_text())
+    checked = call(clone, sys.executable, str(ROOT / ".ci/check_lock.py"))
+    assert checked.returncode == bool(said), checked.stdout + checked.stderr
+    assert not said or re.search(said, checked.stdout)
+    assert not said or "run `make demo`, then commit dvc.lock" in checked.stdout
+
+
+def test_a_lock_whose_stages_read_other_bytes_than_were_written_is_named(locked, tmp_path):
+    run(tmp_path, "git", "clone", "-q", str(locked), "clone")
+    clone = tmp_path / "clone"
+    lock = yaml.safe_load((clone / "dvc.lock").read_text())
+    lock["stages"]["whisper"]["deps"][0]["md5"] = "0" * 32
+    (clone / "dvc.lock").write_text(yaml.safe_dump(lock))
+    tracked = yaml.safe_load((clone / "data.dvc").read_text())
+    tracked["outs"][0]["md5"] = f"{'0' * 32}.dir"
+    (clone / "data.dvc").write_text(yaml.safe_dump(tracked))
+    checked = call(clone, sys.executable, str(ROOT / ".ci/check_lock.py"))
+    assert checked.returncode == 1
+    assert "whisper: artifacts/c.txt is another than shout has" in checked.stdout
+    assert "shout: data is another than data.dvc has" in checked.stdout

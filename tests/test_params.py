@@ -186,3 +186,29 @@ def test_a_preset_that_is_not_there_is_answered_with_those_that_are(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     run_command(monkeypatch, "--preset", "small", code=2)
     assert "no folder presets/ here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed: 1\ntrials: {seed: 2}\nseed: 2\n", "the key seed stands twice, in lines 1 and 3: keep one"),
+        ("training:\n  lr: 0.1\n  epochs: 3\n  lr: 0.2\n", "the key lr stands twice, in lines 2 and 4"),
+        ("corpora:\n- {adapter: folder, root: a, root: b}\n", "the key root stands twice, in lines 2 and 2"),
+        ('"seed": 1\nseed: 1\n', "the key seed stands twice, in lines 1 and 2"),
+    ],
+)
+def test_a_key_that_stands_twice_is_named_with_its_lines(tmp_path, text, said):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    for layers in ([path], [None, [path]]):
+        with pytest.raises(InputError, match=rf"params\.yaml: {said}"):
+            params.load(*layers)
+    with pytest.raises(InputError, match=r"--set trials=.*: the key seed stands twice"):
+        params.load(None, assignments=["trials={seed: 1, seed: 2}"])
+
+
+def test_keys_of_anchors_may_be_written_anew_and_marks_say_the_encoding(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes("training: &t {epochs: 3, lr: 0.1}\r\ntracer: {training: {<<: *t, epochs: 4}}\r\n".encode("utf-16"))
+    found = params.load(path)
+    assert (found.training.epochs, found.tracer.training.epochs, found.tracer.training.lr) == (3, 4, 0.1)

@@ -142,7 +142,10 @@ def show_params(
 def metrics(
     scores: Annotated[
         Path,
-        typer.Option(help="text `id score` or `id attack key score` (.gz too), or an evaluation's trials.parquet; higher = more bona fide"),
+        typer.Option(
+            help="lines `id score` or `id attack key score`, a table with tabs, commas or semicolons, a log of NII's (.gz too), or an "
+            "evaluation's trials.parquet; ids may be paths; higher = more bona fide"
+        ),
     ],
     protocol: Annotated[
         Path | None, typer.Option(help="trials' keys: ASVspoof, In-the-Wild, protocol.tsv or .parquet; not needed if scores carry keys")
@@ -150,12 +153,16 @@ def metrics(
     asv: Annotated[Path | None, typer.Option(help="the organisers' speaker verification scores: adds min t-DCF")] = None,
     json: Annotated[bool, typer.Option("--json", help="print JSON: fractions and bits")] = False,
     negate: Annotated[bool, typer.Option("--negate", help="the file's higher scores mean more spoofed: turn them round")] = False,
+    column: Annotated[
+        str | None,
+        typer.Option(help="the column that is the score, where there are several numbers: its name or number; -1: the last"),
+    ] = None,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="go on when trials of the protocol have no score")] = False,
 ) -> None:
     """EER, minDCF, actDCF, Cllr and min t-DCF of anybody's score file, in all and per attack."""
     from earmark.metrics.command import run
 
-    run(scores, protocol, asv, json, allow_missing=allow_missing, negate=negate)
+    run(scores, protocol, asv, json, allow_missing=allow_missing, negate=negate, column=column)
 
 
 @app.command()

@@ -228,3 +228,9 @@ def test_a_deployment_that_is_not_there_or_no_yaml_is_said(tmp_path):
     (tmp_path / "broken.yaml").write_text("image: [")
     with pytest.raises(InputError, match=r"broken\.yaml is no YAML"):
         read_deployment(tmp_path / "broken.yaml", STEPS)
+
+
+def test_a_step_that_stands_twice_in_the_deployment_is_named(tmp_path):
+    (tmp_path / "d.yaml").write_text("image: a\nsteps:\n  doctor: {memory: 1Gi}\n  doctor: {memory: 2Gi}\n")
+    with pytest.raises(InputError, match=r"d\.yaml: the key doctor stands twice, in lines 3 and 4"):
+        read_deployment(tmp_path / "d.yaml", STEPS)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from docker.models.images import Image
 
-from containers.engine import IMAGE, Engine, missing
+from containers.engine import IMAGE, Engine, LackingError, missing
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +16,10 @@ def engine() -> Iterator[Engine]:
         pytest.skip(f"needs {lacking}")
     made = Engine()
     try:
-        made.base()
+        try:
+            made.base()
+        except LackingError as error:
+            pytest.skip(f"needs {error}")
         made.build()
         made.start()
         with pytest.MonkeyPatch.context() as patch:

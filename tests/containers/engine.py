@@ -6,6 +6,7 @@ between sessions (a session that finds them starts in seconds); by default they 
 
 import logging
 import os
+import re
 import resource
 import shutil
 import socket
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("podman", "buildah", "runc", "netavark", "aardvark-dns", "iptables", "debootstrap")
 PROGRAMS = ("podman", "buildah", "runc", "debootstrap", "make", "git")
 BASE = "docker.io/library/python:3.11-slim-bookworm"
+SUITE = "bookworm"
 IMAGE = "localhost/earmark:test"
 MOST = 32768  # files and processes of a container; podman itself goes no higher
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -41,6 +43,17 @@ def missing() -> str | None:
         if done.returncode:
             return f"packages that apt-get cannot install: {(done.stderr.splitlines() or ['no reason given'])[-1]}"
     return None
+
+
+class LackingError(Exception):
+    """What containers need and is not to be had here."""
+
+
+def mirror(*options: str) -> str | None:
+    """Where this machine's apt has Debian's packages from, of what forms and in what files its sources are; None where it names none."""
+    asked = subprocess.run(["apt-get", *options, "update", "--print-uris"], capture_output=True, text=True)  # fetches nothing
+    found = re.search(rf"'((?:https?|file):[^']*)/dists/{SUITE}/main/binary-", asked.stdout)
+    return found and found[1]
 
 
 class Engine:
@@ -86,7 +99,10 @@ class Engine:
         return subprocess.run(["podman", "image", "exists", image], env=os.environ | self.environment).returncode == 0
 
     def base(self) -> None:
-        """The image that the Dockerfile starts from: from its registry, else Debian's own Python under the same name."""
+        """The image that the Dockerfile starts from: from its registry, else Debian's own Python under the same name.
+
+        Errors: LackingError when there is neither.
+        """
         if self.has(BASE):
             return
         try:
@@ -97,13 +113,10 @@ class Engine:
 
     def _bootstrap(self) -> None:
         root = self.folder / "root"
-        mirrors = self.run("apt-get", "indextargets", "--format", "$(REPO_URI)|$(RELEASE)|$(COMPONENT)", "Created-By: Packages")
-        mirror = next(
-            (line.split("|")[0] for line in mirrors.splitlines() if line.endswith("|bookworm|main")), "http://deb.debian.org/debian"
-        )
-        self.run(
-            "debootstrap", "--variant=minbase", "--include=ca-certificates,python3,python3-pip,python3-venv", "bookworm", str(root), mirror
-        )
+        source = mirror()
+        if source is None:
+            raise LackingError(f"{BASE}, or a mirror of Debian {SUITE} among apt's sources to make it from")
+        self.run("debootstrap", "--variant=minbase", "--include=ca-certificates,python3,python3-pip,python3-venv", SUITE, str(root), source)
         for name in ("python", "python3"):
             (root / "usr/local/bin" / name).symlink_to("/usr/bin/python3")
         (root / "usr/lib/python3.11/EXTERNALLY-MANAGED").unlink(missing_ok=True)  # the real image's pip installs, too

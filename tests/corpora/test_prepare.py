@@ -139,3 +139,49 @@ def test_validate_lists_each_folder_once(tmp_path, tone, monkeypatch):
     table = run(corpus(lay_out(tmp_path / "a", tone, three_splits("a"))))
     monkeypatch.setattr(Path, "exists", lambda self: pytest.fail("a look-up per file"))
     assert len(validate(table)) == 6
+
+
+DEPS = "stages:\n  prepare_protocol:\n    deps: [{0}]\n"
+
+
+@pytest.fixture
+def under_dvc(tmp_path, tone, monkeypatch) -> Path:
+    """A workspace in which DVC runs prepare_protocol, with a corpus on another disk."""
+    lay_out(tmp_path / "disk", tone, three_splits("a"))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "dvc.yaml").write_text(DEPS.format("data"))
+    monkeypatch.setenv("DVC_STAGE", "prepare_protocol")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_audio_that_dvc_does_not_hash_is_refused(under_dvc, monkeypatch):
+    (under_dvc / "data/linked").symlink_to("../disk")
+    with pytest.raises(InputError, match=r"does not hash the audio in data/linked \(in truth .*/disk\).*hard-link the files below"):
+        run(corpus(Path("data/linked")))
+    with pytest.raises(InputError, match=r"DVC does not hash the audio in .*/disk .*deps of prepare_protocol"):
+        run(corpus(under_dvc / "disk"))
+    (under_dvc / "dvc.yaml").unlink()
+    with pytest.raises(InputError, match="DVC does not hash"):
+        run(corpus(Path("data/linked")))
+    monkeypatch.delenv("DVC_STAGE")  # without DVC nothing is hashed, and nothing missed
+    assert len(run(corpus(Path("data/linked")))) == 6
+
+
+@pytest.mark.parametrize("deps", ["data, disk", "data, data/linked/"])
+def test_a_folder_among_the_deps_is_followed_whatever_links_lead_there(under_dvc, deps):
+    (under_dvc / "data/linked").symlink_to("../disk")
+    (under_dvc / "dvc.yaml").write_text(DEPS.format(deps))
+    assert len(run(corpus(Path("data/linked")))) == 6
+
+
+def test_links_that_dvc_follows_are_no_matter(under_dvc):
+    (under_dvc / "data").rmdir()
+    (under_dvc / "data").symlink_to("disk")  # hashed as the dependency that it is
+    assert len(run(corpus(Path("data")))) == 6
+    (under_dvc / "data").unlink()
+    (under_dvc / "data/real").mkdir(parents=True)
+    for path in (under_dvc / "disk").iterdir():
+        (under_dvc / "data/real" / path.name).symlink_to(path)  # DVC hashes what a file's link leads to
+    (under_dvc / "data/again").symlink_to("real")
+    assert len(run(corpus(Path("data/again")))) == 6

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from earmark.corpora.protocol import SPLITS, assemble, read_fields
+from earmark.corpora.protocol import SPLITS, assemble
+from earmark.corpora.text import read_fields
 
 LOG = logging.getLogger(__name__)
 LINES = {"train": "train.trn", "dev": "dev.trl", "eval": "eval.trl"}

@@ -2,9 +2,14 @@
 
 import logging
 import os
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from earmark import InputError
 from earmark.audio.finder import is_recording
@@ -68,6 +73,70 @@ def find_missing(table: pd.DataFrame) -> pd.Series:
     parts = table["path"].str.rpartition(os.sep)
     present = {folder: _list_files(folder) for folder in parts[0].unique()}
     return pd.Series([name not in present[folder] for folder, name in zip(parts[0], parts[2], strict=True)], index=table.index, dtype=bool)
+
+
+def locate(table: pd.DataFrame) -> pd.DataFrame:
+    """Paths as the disk has them, where what is written is not there: `\\` read as `/`, names equal in Unicode's form NFC as the same.
+
+    Others stay as they are, and are missing.
+    """
+    missing = find_missing(table) & table["path"].notna()
+    if missing.any():
+        find = cache(_names)
+        found = table.loc[missing, "path"].map(lambda path: _find(path, find) or path)
+        table = table.assign(path=table["path"].mask(missing, found))
+    return table
+
+
+def _find(path: str, names: Callable[[str], dict[str, list[str]]]) -> str | None:
+    """The path of the one file that a path names; None where there is none, or several differ in their form of Unicode alone."""
+    found = os.sep if path.startswith(os.sep) else ""
+    for name in os.path.normpath(path.replace("\\", "/")).split(os.sep):
+        exact = os.path.join(found, name)
+        if os.path.lexists(exact) or not name:
+            found = exact
+            continue
+        alike = names(found).get(unicodedata.normalize("NFC", name), [])
+        if len(alike) != 1:
+            return None
+        found = os.path.join(found, alike[0])
+    return found if os.path.isfile(found) else None
+
+
+def _names(folder: str) -> dict[str, list[str]]:
+    """What a folder holds, by its name in form NFC."""
+    found: dict[str, list[str]] = {}
+    with suppress(OSError):
+        for name in os.listdir(folder or os.curdir):
+            found.setdefault(unicodedata.normalize("NFC", name), []).append(name)
+    return found
+
+
+def refuse_unfollowed(table: pd.DataFrame) -> None:
+    """In a stage that DVC runs, refuse audio that DVC does not hash: it would not run the stage again when that changes.
+
+    Errors: InputError naming the folders; DVC follows the stage's `deps`, but no folder that is linked below them.
+    """
+    if not (stage := os.environ.get("DVC_STAGE")):
+        return
+    followed = [os.path.realpath(place) for place in _dependencies(stage.rpartition(":")[2])]
+    folders = table["path"].dropna().map(os.path.dirname).unique()
+    lost = [folder for folder in folders if not any(Path(os.path.realpath(folder)).is_relative_to(place) for place in followed)]
+    if lost:
+        named = ", ".join(f"{folder} (in truth {os.path.realpath(folder)})" for folder in lost[:SHOWN])
+        more = f" and {len(lost) - SHOWN} more" if len(lost) > SHOWN else ""
+        raise InputError(
+            f"DVC does not hash the audio in {named}{more}, so it would miss every change there: move or hard-link the files below data/, "
+            f"or add their folder to the deps of {stage} and of all stages that have data in dvc.yaml (docs/dvc.md)"
+        )
+
+
+def _dependencies(stage: str) -> list[str]:
+    """What DVC hashes before it runs a stage of the dvc.yaml here."""
+    try:
+        return yaml.safe_load(Path("dvc.yaml").read_text())["stages"][stage]["deps"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return ["data", "artifacts/copies"]
 
 
 def find_surplus(table: pd.DataFrame) -> list[str]:

@@ -20,6 +20,7 @@ from earmark import InputError
 from earmark.audio.decode import read
 from earmark.corpora import codecs, folder, imitations, vocoders
 from earmark.corpora.analysis import SAMPLE_RATE
+from earmark.corpora.checks import locate
 from earmark.files import complete, flat_name, refuse_filled
 from earmark.params import DecodingParams
 
@@ -142,7 +143,7 @@ def _find_recordings(place: Path) -> pd.DataFrame:
     """Protocol rows of a folder's recordings; each is its own group where none is given, so that copies stay with it."""
     if not place.is_dir():
         raise InputError(f"{place} is no folder: give one of recordings")
-    rows = folder.read(place) if (place / "protocol.tsv").exists() else folder.read_recordings(place)
+    rows = locate(folder.read(place)) if (place / "protocol.tsv").exists() else folder.read_recordings(place)
     rows = rows[rows["key"] == "bonafide"]
     if rows.empty:
         raise InputError(f"{place} has no recordings: give a folder of audio files, or a protocol.tsv with bona fide rows")

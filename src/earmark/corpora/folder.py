@@ -7,7 +7,8 @@ import pandas as pd
 
 from earmark import InputError
 from earmark.audio.finder import find
-from earmark.corpora.protocol import KEYS, assemble, read_text, require_columns
+from earmark.corpora.protocol import KEYS, MISSING, assemble, keep_apart
+from earmark.corpora.text import read_delimited, say_values_that_mean_none
 
 LOG = logging.getLogger(__name__)
 SHOWN = 20  # files left out that are named
@@ -22,22 +23,18 @@ def read(root: Path) -> pd.DataFrame:
 
 
 def read_protocol(root: Path) -> pd.DataFrame:
-    """Trials listed in `root/protocol.tsv`: tab-separated, with a header; columns beyond the known ones are conditions."""
+    """Trials listed in `root/protocol.tsv`: tab-separated, with a header; columns beyond the known ones are conditions.
+
+    Errors: InputError naming the row where one of REQUIRED is empty, and as `read_delimited`.
+    """
     path = root / "protocol.tsv"
-    lines = [line.split("\t") for line in read_text(path).splitlines() if line.strip()]
-    if not lines:
-        raise InputError(f"{path} is empty: write a header ({', '.join(REQUIRED)}) and a line an utterance, separated by tabs")
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(lines[0]):
-            raise InputError(f"{path}, row {number}: {len(line)} fields instead of {len(lines[0])}; separate them by single tabs")
-    header, *fields = [[field.strip() for field in line] for line in lines]
-    table = pd.DataFrame(fields, columns=header, dtype="str")
-    require_columns(table, REQUIRED, path)
-    lacking = table[list(REQUIRED)].isin(["", "-"])
+    table, places = read_delimited(path, "\t", REQUIRED)
+    lacking = table[list(REQUIRED)].isin(MISSING)
     if lacking.any(axis=None):
-        number = int(lacking.any(axis=1).to_numpy().argmax()) + 2
-        raise InputError(f"{path}, row {number}: {', '.join(REQUIRED)} may not be empty; fill them in")
-    return assemble(table, "folder", root)
+        place = places[int(lacking.any(axis=1).to_numpy().argmax())]
+        raise InputError(f"{path}, {place}: {', '.join(REQUIRED)} may not be empty; fill them in")
+    say_values_that_mean_none(table, path)
+    return assemble(keep_apart(table, path), "folder", root)
 
 
 def read_folders(root: Path) -> pd.DataFrame:
@@ -58,6 +55,11 @@ def read_folders(root: Path) -> pd.DataFrame:
             rows.append(((Path(root.name) / path).as_posix(), path.as_posix(), key, path.parts[1] if key == "spoof" and inside else ""))
     if lost:
         raise InputError("; ".join(f"{root / key} holds no recording: {_first(files)}" for key, files in lost.items()))
+    others = sorted(path.name for path in root.iterdir() if path.name.lower().startswith("protocol.") and path.is_file())
+    if others and rows:
+        LOG.warning("%s: %s is not read: a table is read as protocol.tsv alone", root, ", ".join(others))
+    if others and not rows:
+        raise InputError(f"{root} has {', '.join(others)}, which is not read: save the table as protocol.tsv, separated by tabs")
     if not rows:
         raise InputError(f"{root} has neither protocol.tsv nor audio in bonafide/ and spoof/<source>/: add one of the two")
     return assemble(pd.DataFrame(rows, columns=["utterance_id", "path", "key", "source"], dtype="str"), "folder", root)

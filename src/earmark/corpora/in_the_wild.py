@@ -1,12 +1,11 @@
 """In-the-Wild: found recordings and deepfakes of public figures, all of them for evaluation."""
 
-import csv
-import io
 from pathlib import Path
 
 import pandas as pd
 
-from earmark.corpora.protocol import assemble, read_fields, read_text, require_columns
+from earmark.corpora.protocol import assemble, keep_apart
+from earmark.corpora.text import read_delimited, read_fields
 
 FOLDER = "release_in_the_wild"
 LABELS = {"bona-fide": "bonafide"}  # the corpus writes a hyphen
@@ -29,7 +28,5 @@ def read(root: Path) -> pd.DataFrame:
 
 
 def _read_meta(path: Path) -> pd.DataFrame:
-    lines = list(csv.reader(io.StringIO(read_text(path)), skipinitialspace=True))
-    table = pd.DataFrame([line for line in lines[1:] if line], columns=lines[0] if lines else None, dtype="str")
-    require_columns(table, ("file", "speaker", "label"), path)
+    table = keep_apart(read_delimited(path, ",", ("file", "speaker", "label")).cells, path)
     return table.rename(columns={"file": "utterance_id", "label": "key"})

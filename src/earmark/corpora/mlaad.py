@@ -6,7 +6,8 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from earmark import InputError
-from earmark.corpora.protocol import SPLITS, assemble, read_text, require_columns
+from earmark.corpora.protocol import SPLITS, assemble, keep_apart
+from earmark.corpora.text import read_delimited, read_lines
 
 LOG = logging.getLogger(__name__)
 PROTOCOL_FOLDER = "mlaad4sourcetracing"
@@ -19,29 +20,20 @@ def read(root: Path) -> pd.DataFrame:
     if not metas:
         raise InputError(f"{root} has no fake/<language>/<model>/meta.csv: give MLAAD's own folder as root")
     rows = pd.concat([_read_meta(path, root) for path in metas]).fillna("")
-    return assemble(rows.drop(columns=list(NO_CONDITION), errors="ignore"), "mlaad", root)
+    return assemble(rows, "mlaad", root)
 
 
 def _read_meta(path: Path, root: Path) -> pd.DataFrame:
-    table = _read_piped(path)
-    require_columns(table, ("path", "language", "model_name"), path)
+    # split at every pipe: transcripts hold unbalanced quotes
+    whole = read_delimited(path, "|", ("path", "language", "model_name"), quotes=False).cells
+    table = keep_apart(whole.drop(columns=list(NO_CONDITION), errors="ignore"), path)
     # only the name: whatever prefix the column has, the file lies beside its meta.csv
-    names = [PurePosixPath(listed).name for listed in table["path"]]
-    originals = table.get("original_file", names)
+    names = [PurePosixPath(listed.replace("\\", "/")).name for listed in table["path"]]
+    originals = whole.get("original_file", names)
     place = path.parent.relative_to(root)
     table["path"] = table["utterance_id"] = [(place / name).as_posix() for name in names]
-    table["group"] = [PurePosixPath(name).stem for name in originals]
+    table["group"] = [PurePosixPath(name.replace("\\", "/")).stem for name in originals]
     return table.assign(key="spoof", source=table["model_name"]).drop(columns="model_name")
-
-
-def _read_piped(path: Path) -> pd.DataFrame:
-    """Split at every pipe: transcripts hold unbalanced quotes, which quoting readers swallow lines over."""
-    lines = [line.split("|") for line in read_text(path).split("\n") if line.strip()]
-    names = [name.strip() for name in lines[0]] if lines else []
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(names):
-            raise InputError(f"{path}, row {number}: {len(line)} fields instead of {len(names)}: mend the row")
-    return pd.DataFrame(lines[1:], columns=names, dtype="str")
 
 
 def read_source_tracing(root: Path) -> pd.DataFrame:
@@ -67,7 +59,7 @@ def read_source_tracing(root: Path) -> pd.DataFrame:
 
 
 def _read_list(path: Path) -> pd.DataFrame:
-    lines = [line.rsplit(",", 1) for line in read_text(path).splitlines() if line.strip()]
+    lines = [line.rsplit(",", 1) for _, line in read_lines(path)]
     if not lines or lines[0] != ["path", "model_name"] or any(len(line) != 2 for line in lines):
         raise InputError(f"{path} is not a list of path,model_name: take it from the source-tracing protocol's archive")
     return pd.DataFrame(lines[1:], columns=["path", "source"], dtype="str")

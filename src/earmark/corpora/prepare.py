@@ -11,7 +11,7 @@ from rich.progress import track
 from earmark import InputError
 from earmark.audio.decode import probe
 from earmark.corpora import asvspoof, folder, in_the_wild, mlaad
-from earmark.corpora.checks import check_needs, find_surplus, refuse_unreadable, validate
+from earmark.corpora.checks import check_needs, find_surplus, locate, refuse_unfollowed, refuse_unreadable, validate
 from earmark.corpora.protocol import CORE, KEYS, SPLITS
 from earmark.corpora.splits import assign_splits
 from earmark.params import CorpusParams, DecodingParams, TrialsParams
@@ -73,6 +73,7 @@ def prepare(
     if not corpora:
         raise InputError("params list no corpora: add at least one {adapter, root, splits}")
     table = pd.concat([read_served(corpus, fractions, seed) for corpus in corpora], ignore_index=True)
+    refuse_unfollowed(table)
     table = validate(table[[*CORE, *(name for name in table.columns if name not in CORE)]], max_unreadable)
     return fill_in_domain(table)
 
@@ -82,7 +83,7 @@ def read_served(corpus: CorpusParams, fractions: dict[str, float], seed: int) ->
 
     Wrong keys and splits are kept, for `checks` to name. Errors: InputError when nothing is left.
     """
-    table = ADAPTERS[corpus.adapter](Path(corpus.root))
+    table = locate(ADAPTERS[corpus.adapter](Path(corpus.root)))
     table["corpus"] = corpus.title
     surplus = find_surplus(table)
     if surplus:

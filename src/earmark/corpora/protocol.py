@@ -1,25 +1,54 @@
 """The protocol: one table of trials for all corpora, a row an utterance."""
 
+import logging
 import os
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
 
 from earmark import InputError
 
+LOG = logging.getLogger(__name__)
 CORE = ("utterance_id", "corpus", "path", "key", "source", "attack", "speaker", "group", "split", "in_domain", "language", "made")
 KEYS = ("bonafide", "spoof")
 SPLITS = ("train", "dev", "eval")
 MISSING = ("", "-")
+RESERVED = frozenset(  # columns that stages add to the protocol, or that adapters of public corpora give a meaning
+    (
+        "corpus", "seconds", "digest", "fault", "error", "words", "active", "level_dbfs", "peak_dbfs", "active_dbfs", "leading_silence",
+        "trailing_silence", "silence_share", "duration", "bandwidth_hz", "clipped", "rate", "container", "coding", "cm_score", "lowest",
+        "windows", "embedding", "llr", "champion_llr", "answer", "ood_score", "unseen", "posterior", "set", "system", "known", "new_group",
+        "new_language", "degradation", "level", "listed", "quadrant", "misfiled", "strictly_unseen", "subset",
+    )
+)  # fmt: skip
 TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+def keep_apart(rows: pd.DataFrame, place: object) -> pd.DataFrame:
+    """Rename columns of a corpus's own table that have a RESERVED name: `seconds` becomes `stated_seconds`, and that is said.
+
+    Errors: InputError naming `place`, where the table was read, when it has both.
+    """
+    names = {name: f"stated_{name}" for name in rows.columns if name in RESERVED}
+    if both := [new for new in names.values() if new in rows]:
+        raise InputError(f"{place}: the column {both[0]} is there beside {both[0].removeprefix('stated_')}: rename one")
+    if names:
+        renamed = ", ".join(f"{old} becomes {new}" for old, new in names.items())
+        LOG.warning("%s: earmark makes columns of these names itself: %s", place, renamed)
+    return rows.rename(columns=names)
 
 
 def assemble(rows: pd.DataFrame, corpus: str, root: Path) -> pd.DataFrame:
     """Bring an adapter's rows (all strings) into the protocol's form: every core column, nulls for missing, paths joined to `root`.
 
+    Names are brought into Unicode's form NFC, but for paths: `checks.locate` finds how the disk writes them.
     Labels are left as they are: `checks.validate` lists all unknown ones at once.
     """
     table = rows.reset_index(drop=True).astype("str").replace(dict.fromkeys(MISSING))
+    for name in table.columns.drop("path"):
+        composed = {text: unicodedata.normalize("NFC", text) for text in table[name].dropna().unique() if not text.isascii()}
+        table[name] = table[name].replace({text: one for text, one in composed.items() if text != one})
     table["corpus"] = corpus
     base = str(root)
     table["path"] = [os.path.join(base, os.path.normpath(p)) if isinstance(p, str) else None for p in table["path"]]
@@ -41,32 +70,3 @@ def _truths(table: pd.DataFrame, column: str) -> pd.Series:
         row = table[wrong].iloc[0]
         raise InputError(f"{row['utterance_id']}: {column} is {row[column]!r}; write 1, 0 or leave it empty")
     return lowered.map(TRUTHS).astype("object")
-
-
-def read_text(path: Path) -> str:
-    """Read a corpus's own text file. Errors: InputError naming it when it is missing, unreadable or not UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: check the corpus's root in params, its layout is described in the README") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path} ({error}): mend or download it again") from error
-
-
-def read_fields(path: Path, names: tuple[str, ...]) -> pd.DataFrame:
-    """Read space-separated lines of exactly `names`. Errors: InputError naming file and line when a line has other fields."""
-    rows = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        fields = line.split()
-        if fields and len(fields) != len(names):
-            raise InputError(f"{path}, line {number}: {len(fields)} fields instead of {len(names)} ({' '.join(names)}): mend the line")
-        if fields:
-            rows.append(fields)
-    return pd.DataFrame(rows, columns=list(names), dtype="str")
-
-
-def require_columns(table: pd.DataFrame, names: tuple[str, ...], path: Path) -> None:
-    """Refuse a table that lacks a column. Errors: InputError naming `path` and the columns."""
-    lacking = [name for name in names if name not in table]
-    if lacking:
-        raise InputError(f"{path} has no column {', '.join(lacking)}; it has {', '.join(map(str, table.columns))}: add what is lacking")

@@ -2,12 +2,11 @@
 
 import functools
 from importlib.resources import files
-from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
 from earmark.download.remotes import Digest
+from earmark.params.strict import parse_yaml
 
 
 class _Entry(BaseModel):
@@ -62,5 +61,4 @@ class Catalogue(_Entry):
 @functools.cache
 def catalogue() -> Catalogue:
     """Read sources.yaml, which is part of the package."""
-    content: Any = yaml.safe_load(files("earmark.download").joinpath("sources.yaml").read_text())
-    return Catalogue.model_validate(content)
+    return Catalogue.model_validate(parse_yaml(files("earmark.download").joinpath("sources.yaml").read_bytes(), "sources.yaml"))

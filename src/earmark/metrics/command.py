@@ -24,14 +24,16 @@ def run(
     as_json: bool,
     allow_missing: bool = False,
     negate: bool = False,
+    column: str | None = None,
     resamples: int = 0,
     seed: int = 0,
 ) -> None:
     """Print the figures of a score file, as tables (EER in percent) or as JSON (fractions, all digits).
 
-    `negate` is for files where a higher score is more spoofed. Errors: InputError naming file, line or ids.
+    `negate` is for files where a higher score is more spoofed, `column` says which column is the score.
+    Errors: InputError naming file, line or ids.
     """
-    table = read_scores(scores, negate)
+    table = read_scores(scores, negate, column)
     trials = read_protocol(protocol) if protocol else protocol_of(table, scores)
     settings = Settings(resamples=resamples, seed=seed, max_missing=1.0 if allow_missing else 0.0)
     report = detection_report(table, trials, _asv_of(trials, asv), settings)

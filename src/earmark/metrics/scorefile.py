@@ -1,9 +1,8 @@
 """Anybody's score files and protocols as tables, joined by id. Every error names the file and the line, or the first ids."""
 
-import csv
-import gzip
 import logging
-import zlib
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,14 +13,25 @@ from numpy.typing import NDArray
 from earmark import InputError
 from earmark.audio.finder import is_recording
 from earmark.corpora import asvspoof, in_the_wild
-from earmark.corpora.protocol import KEYS, assemble, require_columns
+from earmark.corpora.protocol import KEYS, assemble, keep_apart
+from earmark.corpora.text import Line, read_delimited, read_lines, require_columns, split_rows
 from earmark.files import read_table
 from earmark.metrics.detection import AsvScores
 
 LOG = logging.getLogger(__name__)
 LABELS = {**dict(zip(KEYS, KEYS, strict=True)), **in_the_wild.LABELS}
-HEADERS = ("score", "cm_score", "cm-score")  # last word of a score file's first line, when it is a header
+SCORE_NAMES = ("cm_score", "cm-score", "score")
+ID_NAMES = (
+    "utterance_id", "utterance", "utt_id", "utt", "id", "file", "filename", "file_name", "fname", "path", "file_path", "filepath", "name",
+    "trial", "trial_id", "audio", "wav",
+)  # fmt: skip
+KEY_NAMES = ("key", "label", "labels", "target", "truth", "y_true", "class", "ground_truth")
+NAMES = (*ID_NAMES, *SCORE_NAMES, *KEY_NAMES)
+DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+NII_NAMES = ["utterance_id", "label", "score"]
+NII = re.compile(r"(?:^|\s)Output,\s*(.+)$")  # `Output, id, label as number, score`, among other lines of a log
 ASV_LABELS = ("target", "nontarget", "spoof")
+NONE, SEVERAL = -1, -2  # rows that an id meets
 SHOWN = 5  # ids listed in a message
 LISTS: dict[int, tuple[str, tuple[str, ...]]] = {  # number of fields in a protocol's lines → corpus and their names
     3: ("in_the_wild", ("utterance_id", "split", "key")),
@@ -30,21 +40,25 @@ LISTS: dict[int, tuple[str, tuple[str, ...]]] = {  # number of fields in a proto
     13: ("asvspoof2021_df", asvspoof.COLUMNS_DF + asvspoof.COLUMNS_DF_MORE),
 }
 
-Line = tuple[int, str]
+COLUMNS = ["utterance_id", "attack", "key", "cm_score"]
 Ids = NDArray[np.object_]
+Fields = list[tuple[str, list[str]]]  # the fields of lines, each with its place for messages
 
 
-def read_scores(path: Path, negate: bool = False) -> pd.DataFrame:
+def read_scores(path: Path, negate: bool = False, column: str | None = None) -> pd.DataFrame:
     """Scores as a table `utterance_id cm_score`, with `attack key` where the file carries them.
 
-    Text lines `id score`, `id key score` or `id attack key score` (gzip allowed, header allowed), or a Parquet table of ours.
-    `negate` is for files where a higher score is more spoofed. Errors: InputError on a row that is no score, or an id scored twice.
+    Text (gzip allowed): lines `id score`, `id key score` or `id attack key score`; tables with tabs, commas or semicolons, with a header
+    in any order or without; logs with lines `Output, id, label, score`. Or a Parquet table of ours. `column` says which one is the
+    score, by name or number (1 is the first, -1 the last). `negate` is for files where a higher score is more spoofed.
+    Errors: InputError on a row that is no score, several columns that could be the score, or an id scored twice.
     """
     if path.suffix == ".parquet":
         table, places = read_table(path), None
-        require_columns(table, ("utterance_id", "cm_score"), path)
+        require_columns(table, ("utterance_id", column or "cm_score"), path)
+        table["cm_score"] = pd.to_numeric(table[column or "cm_score"], errors="coerce")
     else:
-        table, places = _parse_scores(path)
+        table, places = _parse_scores(path, column)
     bad = ~np.isfinite(table["cm_score"].to_numpy(np.float64))
     if bad.any():
         raise InputError(f"{path}, {_place(places, bad)}: {bad.sum()} scores are NaN or infinite: score those trials again")
@@ -52,33 +66,137 @@ def read_scores(path: Path, negate: bool = False) -> pd.DataFrame:
     return table.assign(cm_score=-table["cm_score"]) if negate else table
 
 
-def _parse_scores(path: Path) -> tuple[pd.DataFrame, list[int]]:
-    lines = [(number, line.split() if len(line.split()) > 1 else line.split(",")) for number, line in _read_lines(path)]
-    if lines[0][1][-1].lower() in HEADERS:
-        lines = lines[1:]
-    keyed = bool(lines) and len(lines[0][1]) > 2 and lines[0][1][-2] in LABELS
-    rows = [_parse_score(fields, keyed, f"{path}, line {number}") for number, fields in lines]
+def _parse_scores(path: Path, column: str | None) -> tuple[pd.DataFrame, list[str]]:
+    rows, names, aligned = _rows_and_names(path, column)
     if not rows:
         raise InputError(f"{path} holds no score: write lines `id score` or `id attack key score`")
-    table = pd.DataFrame(rows, columns=["utterance_id", "attack", "key", "cm_score"])
-    return table if keyed else table.drop(columns=["attack", "key"]), [number for number, _ in lines]
+    places, first = [place for place, _ in rows], rows[0][1]
+    if aligned or column or (names and all(len(fields) == len(names) for _, fields in rows)):
+        return _from_columns(rows, names, column, path), places
+    keyed = len(first) > 2 and first[-2] in LABELS
+    if not keyed and len(first) > 2 and all(len(fields) > 2 and _is_number(fields[-2]) for _, fields in rows):
+        raise _several(["-2", "-1"], path)
+    table = pd.DataFrame([_parse_score(fields, keyed, f"{path}, {place}") for place, fields in rows], columns=COLUMNS)
+    return table if keyed else table.drop(columns=["attack", "key"]), places
+
+
+def _rows_and_names(path: Path, column: str | None) -> tuple[Fields, list[str] | None, bool]:
+    """Fields of all lines but the header, the names in that, and whether the fields are columns, as those between blanks are not."""
+    lines = _read_lines(path)
+    told = [Line(number, found[1]) for number, line in lines if (found := NII.search(line))]
+    if told:
+        LOG.info("%s: a log; %d lines `Output, …` are read, %d others are not", path, len(told), len(lines) - len(told))
+        rows, _ = _split(told, ",")
+        return rows, NII_NAMES if len(rows[0][1]) == len(NII_NAMES) else None, True
+    rows, aligned = _split(lines, _delimiter(lines))
+    names = _header(rows[0][1], column)
+    return rows[1:] if names else rows, names, aligned
+
+
+def _delimiter(lines: list[Line]) -> str | None:
+    """What separates the fields: the first sign between a number, or the name of a column, and others; None, which is blanks."""
+    for sign in ("\t", ";", ","):
+        fields = [field.strip(' "').lower() for _, line in lines[:2] if sign in line for field in line.split(sign)]
+        if any(field in NAMES or _is_number(field) or (sign != "," and DECIMAL_COMMA.fullmatch(field)) for field in fields):
+            return sign
+    return None
+
+
+def _split(lines: list[Line], delimiter: str | None) -> tuple[Fields, bool]:
+    """Fields of lines, and whether these are columns; blanks may be part of an id, so they make none."""
+    if delimiter is None:
+        return [(f"line {number}", line.split()) for number, line in lines], False
+    return [(f"line {number}", row.fields) for number, line in lines for row in split_rows(line, delimiter)], True
+
+
+def _header(fields: list[str], column: str | None) -> list[str] | None:
+    """Names of the columns, when the first line has them."""
+    known = any(name.lower() in NAMES for name in fields)
+    return fields if (known or column in fields) and not any(map(_is_number, fields)) else None
+
+
+def _from_columns(rows: Fields, names: list[str] | None, column: str | None, path: Path) -> pd.DataFrame:
+    """Scores of a table, as `read_scores`."""
+    width = len(names or rows[0][1])
+    for place, fields in rows:
+        if len(fields) != width:
+            raise InputError(f"{path}, {place}: {len(fields)} fields instead of {width}: separate them by tabs or commas")
+    lowered = [name.lower() for name in names] if names else [str(number + 1) for number in range(width)]
+    table = list(zip(*(fields for _, fields in rows), strict=True))
+    ident = next((lowered.index(name) for name in ID_NAMES if name in lowered), 0)
+    key = next((number for number in range(width) if number != ident and table[number][0] in LABELS), None)
+    others = [number for number in range(width) if number not in (ident, key) and lowered[number]]  # without name: pandas' index
+    score = _named(column, names, width, path) if column else _only_score(table, lowered, others, path)
+    if names and re.search("spoof|fake", lowered[score]):
+        LOG.warning("%s: column %s is read as higher = more bona fide, as it is; --negate turns it round", path, names[score])
+    found = pd.DataFrame({"utterance_id": table[ident], "cm_score": [_number(cell, f"{path}, {place}") for cell, (place, _) in
+                          zip(table[score], rows, strict=True)]})  # fmt: skip
+    if key is None or key == score:
+        return found
+    attack = lowered.index("attack") if "attack" in lowered else key - 1 if not names and key - 1 in others else None
+    keys = [_label(cell, f"{path}, {place}") for cell, (place, _) in zip(table[key], rows, strict=True)]
+    return found.assign(attack=table[attack] if attack is not None else "-", key=keys)[COLUMNS]
+
+
+def _only_score(table: list[tuple[str, ...]], names: list[str], others: list[int], path: Path) -> int:
+    """The column that is the score. Errors: InputError when it may be any of several, or is none."""
+    numeric = [number for number in others if names[number] not in KEY_NAMES and any(map(_is_number, table[number]))]
+    chosen = [number for number in numeric if names[number] in SCORE_NAMES] or numeric
+    if len(chosen) > 1:
+        raise _several([names[number] for number in chosen], path)
+    if not chosen and not others:
+        raise InputError(f"{path} has no column of scores; it has {', '.join(names)}: write one, `score`, or name it with --column")
+    return (chosen or others)[-1]
+
+
+def _several(names: Sequence[str], path: Path) -> InputError:
+    return InputError(f"{path} has several numbers beside an id ({', '.join(names)}): say with --column which is the score, "
+                      "by name or number (-1: the last); if higher there is more spoofed, add --negate")  # fmt: skip
+
+
+def _named(column: str, names: list[str] | None, width: int, path: Path) -> int:
+    """Number, from 0, of the column that a user names."""
+    if names and column in names:
+        return names.index(column)
+    if re.fullmatch(r"-?[1-9]\d*", column) and abs(int(column)) <= width:
+        return int(column) - 1 if int(column) > 0 else width + int(column)
+    there = f"it has {', '.join(names)}" if names else f"its {width} columns have no names"
+    raise InputError(f"{path} has no column {column}: {there}; give a name, or a number from 1 to {width} or -1 to -{width}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(text: str, place: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        comma = "write a decimal point" if DECIMAL_COMMA.fullmatch(text) else "mend the score or remove the line"
+        raise InputError(f"{place}: {text!r} is not a number: {comma}") from None
+
+
+def _label(text: str, place: str) -> str:
+    if text not in LABELS:
+        raise InputError(f"{place}: unknown key {text!r}: write one of {', '.join(LABELS)}")
+    return LABELS[text]
 
 
 def _parse_score(fields: Sequence[str], keyed: bool, place: str) -> tuple[str, str, str, float]:
     """Fields of one line; an id may hold spaces, so the line is read from its end."""
     if len(fields) < (3 if keyed else 2):
         raise InputError(f"{place}: {' '.join(fields)!r} is no score: write `id score` or `id attack key score`")
-    try:
-        score = float(fields[-1])
-    except ValueError:
-        raise InputError(f"{place}: {fields[-1]!r} is not a number: mend the score or remove the line") from None
+    score = _number(fields[-1], place)
     if not keyed:
         return " ".join(fields[:-1]), "-", "-", score
-    if fields[-2] not in LABELS:
-        raise InputError(f"{place}: unknown key {fields[-2]!r}: write one of {', '.join(LABELS)}")
+    key = _label(fields[-2], place)
     if len(fields) == 3:
-        return fields[0], "-", LABELS[fields[1]], score
-    return " ".join(fields[:-3]), fields[-3], LABELS[fields[-2]], score
+        return fields[0], "-", key, score
+    return " ".join(fields[:-3]), fields[-3], key, score
 
 
 def read_protocol(path: Path) -> pd.DataFrame:
@@ -119,39 +237,28 @@ def _assemble(rows: pd.DataFrame, corpus: str) -> pd.DataFrame:
     return assemble(rows, corpus, Path())
 
 
-def _parse_protocol(path: Path) -> tuple[str, pd.DataFrame, list[int]]:
+def _parse_protocol(path: Path) -> tuple[str, pd.DataFrame, list[str]]:
     lines = _read_lines(path)
-    first = lines[0][1]
-    if "\t" in first and "utterance_id" in first:
-        table, places = _parse_table(lines, path, "\t")
-        require_columns(table, ("utterance_id", "key"), path)
-        return "folder", table, places
-    if "," in first:
-        table, places = _parse_table(lines, path, ",")
-        require_columns(table, ("file", "speaker", "label"), path)
-        return "in_the_wild", table.rename(columns={"file": "utterance_id", "label": "key"}), places
+    first = lines[0].text
+    if "utterance_id" in first:
+        table, places = read_delimited(path, "\t", ("utterance_id", "key"))
+        return "folder", keep_apart(table, path), places
+    if "," in first or ";" in first:
+        table, places = read_delimited(path, ",", ("file", "speaker", "label"))
+        return "in_the_wild", keep_apart(table, path).rename(columns={"file": "utterance_id", "label": "key"}), places
     width = len(first.split())
     if width not in LISTS:
         raise InputError(f"{path}: lines of {width} fields are no protocol known here: give protocol.tsv, meta.csv or an ASVspoof list")
     corpus, names = LISTS[width]
-    fields = [(number, line.split()) for number, line in lines]
-    return corpus, *_tabulate(fields, names, path)
+    return corpus, *_tabulate(lines, names, path)
 
 
-def _parse_table(lines: list[Line], path: Path, separator: str) -> tuple[pd.DataFrame, list[int]]:
-    rows = []
-    for number, line in lines:
-        fields = next(csv.reader([line], skipinitialspace=True)) if separator == "," else line.split(separator)
-        rows.append((number, [field.strip() for field in fields]))
-    return _tabulate(rows[1:], rows[0][1], path)
-
-
-def _tabulate(rows: Iterable[tuple[int, list[str]]], names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[int]]:
-    rows = list(rows)
+def _tabulate(lines: Iterable[Line], names: Sequence[str], path: Path) -> tuple[pd.DataFrame, list[str]]:
+    rows = [(number, line.split()) for number, line in lines]
     for number, fields in rows:
         if len(fields) != len(names):
             raise InputError(f"{path}, line {number}: {len(fields)} fields instead of {len(names)} ({', '.join(names)}): mend the line")
-    return pd.DataFrame([fields for _, fields in rows], columns=list(names), dtype="str"), [number for number, _ in rows]
+    return pd.DataFrame([fields for _, fields in rows], columns=list(names), dtype="str"), [f"line {number}" for number, _ in rows]
 
 
 def read_asv_scores(path: Path) -> AsvScores:
@@ -170,26 +277,64 @@ def read_asv_scores(path: Path) -> AsvScores:
 
 
 def join(scores: pd.DataFrame, protocol: pd.DataFrame, max_missing: float = 0.0) -> pd.DataFrame:
-    """Protocol rows with their `cm_score`, by id; where ids do not meet as written, audio extensions are ignored on both sides.
+    """Protocol rows with their `cm_score`, by id.
 
+    Where ids do not meet as written, audio extensions, kinds of slash and forms of Unicode are ignored on both sides; where none meets
+    then, folders before a file's name that one side alone has.
     Scored ids outside the protocol are left out after saying so, as are trials without score up to the share `max_missing`.
     Errors: InputError when more are missing, when all are, or when both tables give an id different keys.
     """
     scored, wanted = _ids(scores), _ids(protocol)
-    if not pd.Index(wanted).isin(scored).all():
-        scored, wanted = _without_extension(scored, "the score file"), _without_extension(wanted, "the protocol")
-    place = pd.Index(scored).get_indexer(pd.Index(wanted))  # the row of each trial's score, -1 for none
-    missing, surplus = place < 0, ~pd.Index(scored).isin(wanted)
+    place = _match(scored, wanted)
+    missing, surplus = place == NONE, np.setdiff1d(np.arange(len(scored)), place)
+    if missing.all():
+        raise InputError(f"no trial has a score: the protocol has ids such as {_sample(wanted)}, the score file such as {_sample(scored)}: "
+                         "check that they belong together")  # fmt: skip
     lost = f"{missing.sum()} of {len(wanted)} trials have no score ({_first(wanted[missing])})"
-    if missing.all() or missing.mean() > max_missing:
-        raise InputError(f"{lost}: score them, or check that scores and protocol belong together")
+    if missing.mean() > max_missing:
+        beside = f"; scored instead: {_first(scored[surplus])}" if len(surplus) else ""
+        raise InputError(f"{lost}{beside}: score them, or check that scores and protocol belong together")
     if missing.any():
         LOG.warning("%s: left out", lost)
-    if surplus.any():
-        LOG.warning("%d scored ids are not trials to report on (%s): left out", surplus.sum(), _first(scored[surplus]))
+    if len(surplus):
+        LOG.warning("%d scored ids are not trials to report on (%s): left out", len(surplus), _first(scored[surplus]))
     trials, found = protocol.take(np.flatnonzero(~missing)), scores.take(place[~missing])
     _refuse_other_keys(found, trials)
     return trials.assign(cm_score=found["cm_score"].to_numpy(np.float64)).reset_index(drop=True)
+
+
+def _match(scored: Ids, wanted: Ids) -> NDArray[np.int64]:
+    """The row of each trial's score, -1 for none, as `join` says."""
+    place = pd.Index(scored).get_indexer(pd.Index(wanted))
+    if (place >= 0).all():
+        return place
+    scored, wanted = _fold(scored, "the score file"), _fold(wanted, "the protocol")
+    place = pd.Index(scored).get_indexer(pd.Index(wanted))
+    if (place >= 0).any():
+        return place
+    place = _rows(wanted, _endings(scored))
+    if (place == NONE).all():  # the protocol's ids are the longer paths
+        trials = _rows(scored, _endings(wanted))
+        place[trials[trials >= 0]] = np.flatnonzero(trials >= 0)
+        place[:] = SEVERAL if (trials == SEVERAL).any() else place
+    if (place == SEVERAL).any() or pd.Index(place[place >= 0]).has_duplicates:
+        raise InputError(f"ids meet only where folders are ignored, and then some are the same: the protocol has {_sample(wanted)}, "
+                         f"the score file {_sample(scored)}: write the same paths in both")  # fmt: skip
+    return place
+
+
+def _endings(ids: Ids) -> dict[str, int]:
+    """The row of each id without its first folder, its first two and so on; SEVERAL where rows share it."""
+    rows: dict[str, int] = {}
+    for row, name in enumerate(ids):
+        while "/" in name:
+            name = name.partition("/")[2]
+            rows[name] = row if rows.get(name, row) == row else SEVERAL
+    return rows
+
+
+def _rows(ids: Ids, rows: dict[str, int]) -> NDArray[np.int64]:
+    return np.array([rows.get(name, NONE) for name in ids], dtype=np.int64)
 
 
 def _refuse_other_keys(scores: pd.DataFrame, protocol: pd.DataFrame) -> None:
@@ -203,28 +348,32 @@ def _ids(table: pd.DataFrame) -> Ids:
     return table["utterance_id"].to_numpy(dtype=object)
 
 
-def _without_extension(ids: Ids, whose: str) -> Ids:
-    bare = np.array([_strip(name) for name in ids], dtype=object)
+def _fold(ids: Ids, whose: str) -> Ids:
+    bare = np.array([_strip(str(name)) for name in ids], dtype=object)
     again = pd.Index(bare).duplicated(keep=False)
     if again.any():
-        raise InputError(f"{whose} has ids that differ only in their extension ({_first(ids[again])}): rename them")
+        raise InputError(f"{whose} has ids that differ only in their extension, slashes or Unicode ({_first(ids[again])}): rename them")
     return bare
 
 
 def _strip(name: str) -> str:
-    stem, dot, _ = name.rpartition(".")
-    return stem if dot and is_recording(name) else name
+    name = unicodedata.normalize("NFC", name).replace("\\", "/").removeprefix("./")
+    return name.rpartition(".")[0] if is_recording(name) else name
 
 
-def _refuse_duplicates(table: pd.DataFrame, places: list[int] | None, path: Path) -> None:
+def _refuse_duplicates(table: pd.DataFrame, places: list[str] | None, path: Path) -> None:
     again = pd.Index(_ids(table)).duplicated()
     if again.any():
         raise InputError(f"{path}, {_place(places, again)}: {again.sum()} ids come twice ({_first(_ids(table)[again])}): keep one row")
 
 
-def _place(places: list[int] | None, flags: NDArray[np.bool_]) -> str:
+def _place(places: list[str] | None, flags: NDArray[np.bool_]) -> str:
     row = int(np.argmax(flags))
-    return f"row {row + 1}" if places is None else f"line {places[row]}"
+    return f"row {row + 1}" if places is None else places[row]
+
+
+def _sample(ids: Ids) -> str:
+    return repr(str(ids[0])) if len(ids) else "none"
 
 
 def _first(ids: Ids) -> str:
@@ -233,14 +382,7 @@ def _first(ids: Ids) -> str:
 
 def _read_lines(path: Path) -> list[Line]:
     """Numbered lines that hold anything. Errors: InputError when the file is missing, unreadable, no text or empty."""
-    try:
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: check its name") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path} ({error}): give a text file, plain or gzipped") from error
-    lines = [(number, line.strip("\r\n")) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    lines = read_lines(path)
     if not lines:
         raise InputError(f"{path} is empty: give a file with one line a trial")
     return lines

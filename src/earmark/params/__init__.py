@@ -31,6 +31,7 @@ from earmark.params.registry import AbsoluteParams, CalibrationParams, GateParam
 from earmark.params.robustness import RobustnessParams
 from earmark.params.run import Params, describe, dump, load, parse, spell
 from earmark.params.section import Section, setting
+from earmark.params.strict import parse_yaml
 from earmark.params.tracer import (
     AasistParams,
     BackendParams,
@@ -95,6 +96,7 @@ __all__ = [
     "dump",
     "load",
     "parse",
+    "parse_yaml",
     "setting",
     "spell",
 ]

@@ -18,6 +18,7 @@ from earmark.params.download import DownloadParams
 from earmark.params.registry import GateParams, TrackingParams
 from earmark.params.robustness import RobustnessParams
 from earmark.params.section import Section, setting
+from earmark.params.strict import parse_yaml
 from earmark.params.tracer import CqtFrontEndParams, EnsembleParams, FrontEndParams, TracerParams
 from earmark.params.training import ComputeParams, TrainingParams
 from earmark.params.verdict import VerdictParams
@@ -119,25 +120,14 @@ def _sections(value: Any) -> list[tuple[int | str, Section]]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = _parse_yaml(path.read_text(), str(path))
+        content = parse_yaml(path.read_bytes(), str(path))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; `earmark params -o {path}` writes one") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InputError(f"{path}: not readable as settings: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no settings")
     return content
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise InputError(f"{where}: not YAML: {place}{error.problem}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> None:
@@ -158,7 +148,7 @@ def read_assignment(assignment: str) -> dict[str, Any]:
     path, separator, value = assignment.partition("=")
     if not separator:
         raise InputError(f"--set {assignment}: write key.path=value")
-    overlay: Any = _parse_yaml(value, f"--set {assignment}")
+    overlay: Any = parse_yaml(value, f"--set {assignment}")
     for key in reversed(path.split(".")):
         overlay = {key: overlay}
     return overlay

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from earmark import InputError
-from earmark.corpora.protocol import require_columns
+from earmark.corpora.text import require_columns
 from earmark.files import complete, file_digest, read_table, write_json
 from earmark.manifest import MANIFEST
 from earmark.params import GateParams

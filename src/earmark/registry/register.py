@@ -173,7 +173,7 @@ def _upload(store: Store, run: "Run", packaged: Bundle, model: "LoggedModel") ->
         mlflow.pyfunc.save_model(
             str(path),
             python_model=str(PACKAGE / "registry/model.py"),
-            artifacts={"bundle": str(packaged.folder.resolve())},
+            artifacts={"bundle": packaged.folder.resolve().as_uri()},  # a path with % in it would be taken for an address
             signature=SIGNATURE,
             code_paths=[str(PACKAGE)],
             pip_requirements=[f"{name}=={installed(name)}" for name in REQUIREMENTS],

@@ -14,6 +14,7 @@ from urllib.request import urlopen
 from earmark import InputError
 from earmark.params import TrackingParams
 from earmark.registry.journal import locked
+from earmark.registry.moved import bring_along
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,15 +71,17 @@ def require_reachable(uri: str) -> None:
 
 @contextmanager
 def connected(tracking: TrackingParams) -> Iterator[Store]:
-    """An open store; a local one is held by one process at a time.
+    """An open store; a local one is held by one process at a time, and goes along when its folder was moved or copied.
 
     Errors: UnreachableError when the server is or goes away, InputError with its words when it refuses something.
     """
     uri = address(tracking)
     require_reachable(uri)
     once = {URI: uri, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(tracking.timeout_seconds), **QUIET}
-    alone = locked(Path(f"{uri.removeprefix(SQLITE)}.lock"), wait=True) if uri.startswith(SQLITE) else nullcontext()
-    with environment(once), alone:
+    embedded = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+    with environment(once), locked(Path(f"{embedded}.lock"), wait=True) if embedded else nullcontext():
+        if embedded:
+            bring_along(embedded, tracking.experiment, Path(tracking.artifacts))
         import botocore.exceptions
         import requests
         from mlflow import MlflowClient
