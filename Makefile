@@ -11,11 +11,13 @@ help: ## list the tasks
 
 setup: .venv/installed ## create .venv from the hashed lock
 
+# compiled here, as the image is: where PYTHONDONTWRITEBYTECODE is set, every process would compile torch and the rest again
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv || python3 -m venv .venv
 	.venv/bin/pip install --quiet uv
-	.venv/bin/uv pip sync --python .venv/bin/python --require-hashes requirements.lock
+	.venv/bin/uv pip sync --python .venv/bin/python --require-hashes --compile-bytecode requirements.lock
 	.venv/bin/uv pip install --python .venv/bin/python --no-deps --no-build-isolation --editable .
+	.venv/bin/python -m compileall -q src
 	@touch $@
 
 data/protocol.tsv: | setup
