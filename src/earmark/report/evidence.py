@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from earmark.audio.decode import SAMPLE_RATE
+from earmark.calibration import NAMES
 from earmark.features.recording import Recording
 from earmark.params import CqtParams
 from earmark.report.figures import BLUE, GREY, PALE, RED, STYLE
@@ -14,7 +15,6 @@ from earmark.report.pages import clock, embed, render
 from earmark.verdict.answer import Verdict
 from earmark.verdict.evidence import Evidence
 
-NAMES = {"bonafide": "bona fide", "spoof": "spoof", "inconclusive": "inconclusive"}
 TONES = {"bonafide": "good", "spoof": "bad", "inconclusive": "unsure"}
 COLUMNS = 1400  # of the waveform's envelope
 

@@ -14,16 +14,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from earmark import InputError, bundle
+from earmark.calibration import NAMES
 from earmark.corpora.protocol import AUDIO_SUFFIXES
 from earmark.features.recording import open_recording
 from earmark.files import complete
 from earmark.params import ComputeParams, TrackingParams
-from earmark.report.evidence import NAMES, evidence_page
 from earmark.report.pages import clock
 from earmark.tracing import ensemble as tracing
 from earmark.tracing.enrolment import Enrolled
 from earmark.verdict.answer import Failure, Verdict
-from earmark.verdict.evidence import explain
 from earmark.verdict.judge import Judge, Show, describe_model
 
 STDIN = "-"
@@ -93,6 +92,9 @@ def check_one(judge: Judge, path: Path, name: str, options: Options, show: Show 
             heard = judge.system.hear(recording, show)
             verdict = judge.conclude(path, name, recording, origin, heard)
             if options.html:
+                from earmark.report.evidence import evidence_page  # matplotlib and captum, for pages alone
+                from earmark.verdict.evidence import explain
+
                 evidence = explain(judge.system, recording, heard, verdict.decision)
                 page = evidence_page(verdict, recording, evidence, judge.system.params.cqt, judge.system.params.ensemble.coverage)
                 with complete(_page_place(options.html, name)) as aside:
