@@ -1,7 +1,7 @@
 """Where a trained network runs, and how precisely. Training on several devices is accelerate's, which takes seconds to import."""
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ class Processor:
     precision: torch.dtype | None = None  # of what may be computed less exactly; None: all is in float32
     is_main_process: bool = True
 
-    def autocast(self) -> AbstractContextManager[None]:
+    def autocast(self) -> torch.autocast | nullcontext[None]:
         """What a network is called in."""
         return nullcontext() if self.precision is None else torch.autocast(self.device.type, self.precision)
 
