@@ -12,7 +12,7 @@ from rich.progress import track
 from earmark import InputError, bundle
 from earmark.audio.decode import read
 from earmark.audio.degrade import degradations
-from earmark.evaluation import headline
+from earmark.detection_report import headline
 from earmark.features.recording import Recording
 from earmark.files import complete, read_table, write_table
 from earmark.metrics.bootstrap import intervals
