@@ -1,10 +1,17 @@
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import ndtri
 
 from earmark import InputError, stages
 from earmark.evaluation import read_scores
 from earmark.files import read_table
-from earmark.robustness import sample
+from earmark.params import GateParams, RobustnessParams
+from earmark.registry.rules import Finding
+from earmark.registry.rules import robustness as judge
+from earmark.robustness import sample, summarise
 
 GRID = stages.ARTIFACTS["robustness"]
 
@@ -13,6 +20,60 @@ def trials(counts: dict[tuple[str, str, str | None], int]) -> pd.DataFrame:
     rows = [(corpus, key, source) for (corpus, key, source), count in counts.items() for _ in range(count)]
     table = pd.DataFrame(rows, columns=["corpus", "key", "source"])
     return table.assign(utterance_id=[str(number) for number in range(len(table))])
+
+
+def degraded(eers: Sequence[float], seed: int) -> pd.DataFrame:
+    """As many degradations of 20 bona fide and 20 spoofed trials, with these EERs on average: 5 speakers, 8 sources."""
+    rng, parts = np.random.default_rng(seed), []
+    bonafide = np.arange(40) < 20
+    for number, rate in enumerate(eers):
+        score = rng.normal(size=40) - np.where(bonafide, 1, -1) * ndtri(rate)
+        part = pd.DataFrame({"cm_score": score, "llr": score, "key": np.where(bonafide, "bonafide", "spoof")})
+        part["speaker"] = [f"s{row % 5}" for row in range(40)]
+        part["source"] = [None if row < 20 else f"e{row % 8}" for row in range(40)]
+        parts.append(part.assign(corpus="demo", degradation=f"d{number}", level="1"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def finding(trials: pd.DataFrame, **gate: float) -> Finding:
+    (found,) = judge(summarise(trials, RobustnessParams(resamples=200), 0), GateParams(**gate))  # pyright: ignore[reportArgumentType]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_40_trials_refuse_a_model_that_a_degradation_turns_round(seed):
+    found = finding(degraded([*[0.15] * 7, 0.95], seed))
+    assert not found.passed
+    assert found.place == "demo, d7 1"
+    assert found.challenger > found.low > 0.4
+    assert found.missed_by == pytest.approx(found.low - 0.4)
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_40_trials_do_not_refuse_for_the_unluckiest_of_many_figures(seed):
+    trials = degraded([0.35] * 16, seed)
+    table = summarise(trials, RobustnessParams(resamples=200), 0)
+    assert table["eer"].max() > 0.4  # and that alone would have refused it
+    assert finding(trials).passed
+
+
+def test_more_trials_tell_smaller_steps_beyond_the_bound():
+    few = degraded([0.5], 0)
+    many = pd.concat([few.assign(speaker=few["speaker"] + str(copy), source=few["source"] + str(copy)) for copy in range(25)])
+    assert finding(few).passed
+    assert not finding(many).passed
+
+
+def test_too_few_trials_for_an_answer_are_no_answer():
+    trials = degraded([0.1, 0.1], 0)
+    found = finding(trials, robustness_trials=21)
+    assert (found.passed, found.note) == (False, "not measured on enough trials")
+
+
+def test_intervals_hold_together_so_more_degradations_widen_them():
+    one, many = (summarise(degraded([0.3] * count, 0), RobustnessParams(), 0).iloc[0] for count in (1, 6))
+    assert many["eer"] == one["eer"]
+    assert many["eer_low"] < one["eer_low"] <= one["eer"] <= one["eer_high"] < many["eer_high"]
 
 
 def test_clean_rows_have_the_scores_of_the_stage_and_others_do_not(done, protocol):
@@ -29,6 +90,7 @@ def test_clean_rows_have_the_scores_of_the_stage_and_others_do_not(done, protoco
     assert (grid["trials_spoof"] == 3).all()
     assert grid["eer"].between(0, 1).all()
     assert (grid["cllr"] > 0).all()
+    assert (grid["eer_low"] <= grid["eer_high"]).all()
 
 
 def test_it_is_the_same_twice(done, tiny, tmp_path):

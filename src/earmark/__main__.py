@@ -1,6 +1,7 @@
 """The command line: one command a stage, and tools around them. Heavy code is imported by the command that needs it."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -294,6 +295,8 @@ def voices(out: Annotated[Path, typer.Argument(help="folder to write")]) -> None
 
 def main() -> None:
     """Entry point: what the user can mend becomes one line on stderr and exit code 2."""
+    # torch's threads sleep while they wait for each other: where other programs run, their spinning costs more than all that they compute
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:

@@ -17,19 +17,18 @@ import torch
 from earmark import InputError, checkpoint, provenance
 from earmark.calibration import Calibration
 from earmark.conditions import Conditions
-from earmark.evaluation import read_embeddings, read_scores
 from earmark.features import front_end
 from earmark.features.cqt import Cqt
 from earmark.features.recording import Recording
 from earmark.files import complete, file_digest, read_table, write_json
 from earmark.manifest import MANIFEST, SCHEMA, read_manifest
+from earmark.networks.compute import processor
 from earmark.networks.wav2vec2 import TappedWav2Vec2, configuration
-from earmark.params import ComputeParams, Params, TrainingParams, Wav2Vec2FrontEndParams, parse
+from earmark.params import ComputeParams, Params, Wav2Vec2FrontEndParams, parse
 from earmark.scoring import ORIENTATION as CM_ORIENTATION
 from earmark.system import System
 from earmark.tracing import ensemble as tracing
 from earmark.tracing.embedding import load_members
-from earmark.training import accelerator
 
 DETECTOR, CONDITIONS, TRACER = "detector/model.safetensors", "detector/conditions.safetensors", "tracer"
 ENCODER = f"{TRACER}/front_end.safetensors"
@@ -40,6 +39,8 @@ SECTIONS = ("seed", "decoding", "audio", "cqt", "front_end", "tracer", "scoring"
 
 def package(params: Params, protocol: Path, scores: Path, detector: Path, members: Path, answers: Path, output: Path) -> dict[str, float]:
     """Calibrate on dev, gather all parts of the model below `output` and write the manifest; return what was fitted."""
+    from earmark.evaluation import read_scores  # which draws figures, and no verdict needs
+
     table = read_table(protocol).set_index("utterance_id")
     scored = read_scores(scores).set_index("utterance_id")
     dev = scored.index[(table.loc[scored.index, "split"] == "dev").to_numpy()]
@@ -93,7 +94,7 @@ def digests(folder: Path) -> dict[str, str]:
 def assemble(folder: Path, manifest: dict[str, Any], compute: ComputeParams) -> System:
     """Load all parts; nothing is checked."""
     params = parse(manifest["params"], str(folder / MANIFEST)).model_copy(update={"compute": compute})
-    runner, transform = accelerator(compute, TrainingParams()), Cqt(params.cqt)
+    runner, transform = processor(compute), Cqt(params.cqt)
     network, _ = checkpoint.load_detector(folder / DETECTOR)
     tensors, meta = checkpoint.load(folder / CONDITIONS)
     conditions = Conditions(tensors["means"].numpy(), tensors["precision"].numpy(), meta["threshold"])
@@ -122,6 +123,8 @@ def known_answer(system: System) -> dict[str, Any]:
 
 
 def _save_conditions(path: Path, scores: Path, table: pd.DataFrame, quantile: float) -> None:
+    from earmark.evaluation import read_embeddings
+
     ids, vectors = read_embeddings(scores)
     rows, vectors = table.loc[ids], vectors.astype(np.float64)
     train, dev = ((rows["split"] == split).to_numpy() for split in ("train", "dev"))

@@ -10,13 +10,13 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
 
 from earmark import InputError
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 Decision = Literal["bonafide", "spoof", "inconclusive"]
+NAMES: dict[Decision, str] = {"bonafide": "bona fide", "spoof": "spoof", "inconclusive": "inconclusive"}  # as people read them
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Calibration:
             raise InputError(f"{np.count_nonzero(~np.isfinite(cm))} scores of dev are NaN or infinite: score dev again")
         if bonafide.all() or not bonafide.any():
             raise InputError("dev has trials of one key alone: calibration needs bona fide and spoofed ones")
+        from sklearn.linear_model import LogisticRegression  # a second to import, which a fitted one has no need of
+
         centre, spread = cm.mean(), max(float(cm.std()), 1e-12)
         # sklearn's own penalty keeps the slope finite where dev is told apart without an error
         model = LogisticRegression(class_weight="balanced").fit(((cm - centre) / spread)[:, None], bonafide)

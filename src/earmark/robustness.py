@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from rich.progress import track
 
 from earmark import InputError, bundle
 from earmark.audio.decode import read
 from earmark.audio.degrade import degradations
-from earmark.evaluation import headline
+from earmark.detection_report import headline
 from earmark.features.recording import Recording
 from earmark.files import complete, read_table, write_table
+from earmark.metrics.bootstrap import intervals
 from earmark.metrics.detection import DetectionCurve, cllr, eer
 from earmark.params import ComputeParams, RobustnessParams
 from earmark.system import System
@@ -24,7 +26,7 @@ def robustness(seed: int, params: RobustnessParams, compute: ComputeParams, prot
     system, _ = bundle.load(model, compute)
     rows = sample(headline(read_table(protocol)), params.max_trials, seed)
     scores = pd.DataFrame([row for trial in track(list(rows.itertuples()), "robustness") for row in _score(system, trial, params, seed)])
-    grid = summarise(rows.merge(scores, on="utterance_id"))
+    grid = summarise(rows.merge(scores, on="utterance_id"), params, seed)
     with complete(output) as aside:
         aside.mkdir()
         write_table(aside / "trials.parquet", scores)
@@ -53,16 +55,31 @@ def sample(trials: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
     return pd.concat(found).sort_index()
 
 
-def summarise(trials: pd.DataFrame) -> pd.DataFrame:
-    """EER and Cllr of the calibrated scores by corpus, degradation and level, in the order of the degradations."""
+def summarise(trials: pd.DataFrame, params: RobustnessParams, seed: int) -> pd.DataFrame:
+    """EER with its interval, and Cllr of the calibrated scores, by corpus, degradation and level, in the order of the degradations.
+
+    Whoever looks for the worst of m degradations finds the unluckiest: each interval has the level 1 − (1 − level) / m (Bonferroni), so
+    that all of a corpus hold together with probability `level`.
+    """
     rows = []
+    many = trials.groupby("corpus").apply(lambda part: len(part[["degradation", "level"]].drop_duplicates()))
     for (corpus, degradation, level), part in trials.groupby(["corpus", "degradation", "level"], sort=False):
         key = (part["key"] == "bonafide").to_numpy()
         curve = DetectionCurve.of(part["cm_score"][key], part["cm_score"][~key])
         row: dict[str, Any] = {"corpus": corpus, "degradation": degradation, "level": level}
         row |= {"trials_bonafide": int(key.sum()), "trials_spoof": int((~key).sum()), "eer": eer(curve)}
+        row |= dict(zip(("eer_low", "eer_high"), _interval(part, key, 1 - (1 - params.level) / many[corpus], params, seed), strict=True))
         rows.append(row | {"cllr": cllr(part["llr"][key], part["llr"][~key])})
     return pd.DataFrame(rows)
+
+
+def _interval(part: pd.DataFrame, key: NDArray[np.bool_], level: float, params: RobustnessParams, seed: int) -> tuple[float, float]:
+    """Of a row's EER; NaN where speakers or sources are too few for one."""
+    try:
+        clusters = part["speaker"].tolist(), part["source"].tolist()
+        return intervals(part["cm_score"], key, *clusters, resamples=params.resamples, seed=seed, level=level)["eer"]
+    except InputError:
+        return np.nan, np.nan
 
 
 def _score(system: System, trial: Any, params: RobustnessParams, seed: int) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from earmark.checkpoint import load_detector
@@ -14,9 +13,9 @@ from earmark.features.clips import Clips, mean_by_utterance, windows
 from earmark.features.parts import refuse_other_params, write_parts
 from earmark.features.shards import Features, Stored, select
 from earmark.files import file_digest, read_table
+from earmark.networks.compute import Processor, processor
 from earmark.networks.wavespec import WaveSpec
-from earmark.params import AudioParams, ComputeParams, CqtParams, ScoringParams, TrainingParams
-from earmark.training import accelerator
+from earmark.params import AudioParams, ComputeParams, CqtParams, ScoringParams
 
 ORIENTATION = "cm_score: higher = more bona fide"
 
@@ -35,7 +34,7 @@ def score_splits(
     rows = select(stored, pd.concat([sample, table[table["split"].isin(("dev", "eval"))]]))
     network, meta = load_detector(detector / "model.safetensors")
     refuse_other_params(meta, {"audio": audio, "cqt": cqt}, detector)
-    runner = accelerator(compute, TrainingParams())
+    runner = processor(compute)
     network.to(runner.device)
     marks = {"detector": file_digest(detector / "model.safetensors"), "orientation": ORIENTATION}
 
@@ -47,13 +46,13 @@ def score_splits(
 
 
 def score(
-    network: WaveSpec, features: Stored, rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams, batch: int, accelerator: Accelerator
+    network: WaveSpec, features: Stored, rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams, batch: int, runner: Processor
 ) -> pd.DataFrame:
     """Table utterance_id, cm_score, lowest, windows, embedding: means over the windows of each utterance, and the lowest score of one."""
     items = list(windows(rows, features.index, audio, cqt))
     if not items:
         return pd.DataFrame({"utterance_id": [], "cm_score": [], "lowest": [], "windows": [], "embedding": []})
-    found = np.concatenate(list(score_windows(network, Clips(features, audio, cqt), items, batch, accelerator)))
+    found = np.concatenate(list(score_windows(network, Clips(features, audio, cqt), items, batch, runner)))
     owners = [utterance for utterance, _ in items]
     means = mean_by_utterance(owners, found, rows["utterance_id"].tolist())
     windowed = pd.Series(found[:, 0].astype(np.float64)).groupby(np.array(owners)).agg(["min", "size"]).loc[rows["utterance_id"]]
@@ -63,13 +62,11 @@ def score(
 
 
 @torch.no_grad()
-def score_windows(
-    network: WaveSpec, clips: Clips, items: list[tuple[str, int]], batch: int, accelerator: Accelerator
-) -> Iterator[np.ndarray]:
+def score_windows(network: WaveSpec, clips: Clips, items: list[tuple[str, int]], batch: int, runner: Processor) -> Iterator[np.ndarray]:
     """(utterance_id, first sample) of W windows → their cm_score and embedding side by side, (≤ batch, 1 + E) at a time."""
     network.eval()
     chosen = [[(*item, 0) for item in items[first : first + batch]] for first in range(0, len(items), batch)]
     for waveform, spectrum, _ in DataLoader(clips, batch_sampler=chosen):  # pyright: ignore[reportArgumentType]
-        with accelerator.autocast():
-            detection = network(waveform.to(accelerator.device), spectrum.to(accelerator.device))
+        with runner.autocast():
+            detection = network(waveform.to(runner.device), spectrum.to(runner.device))
         yield torch.cat((detection.cm_score.float()[:, None], detection.embedding.float()), dim=1).cpu().numpy()

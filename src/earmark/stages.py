@@ -138,14 +138,17 @@ def train_tracer(
     protocol: Path, features: Path, hidden: Path, output: Path, member: str = "",
 ) -> Flat:  # fmt: skip
     """Train every member of the ensemble that names sources, or one of them: Real Emphasis, then Fake Dispersion."""
-    from earmark.tracing.embedding import set_up
+    from earmark.features.shards import Features
+    from earmark.tracing.embedding import set_up_on
     from earmark.tracing.train import train
+    from earmark.training import accelerator
 
     if not tracer.members:
         return nothing_to_trace(output)
     if member:
         tracer = only(tracer, member)
-    return train(seed, set_up(audio, cqt, front_end, tracer, compute, features, hidden), protocol, output)
+    runner = accelerator(compute, tracer.training)
+    return train(seed, set_up_on(Features(features), audio, cqt, front_end, tracer, runner, hidden), protocol, output)
 
 
 def embed_utterances(

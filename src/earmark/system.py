@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from earmark.audio.decode import SAMPLE_RATE
@@ -20,6 +19,7 @@ from earmark.features import front_end
 from earmark.features.clips import Clips, windows
 from earmark.features.cqt import Cqt
 from earmark.features.recording import WHOLE, Recording
+from earmark.networks.compute import Processor
 from earmark.networks.wav2vec2 import TappedWav2Vec2
 from earmark.networks.wavespec import WaveSpec
 from earmark.params import Params
@@ -57,7 +57,7 @@ class System:
     members: dict[str, Member]
     ensemble: Ensemble | None  # None: nothing traces
     encoder: TappedWav2Vec2 | None  # of the tracer's front end, where that is a wav2vec 2.0
-    runner: Accelerator
+    runner: Processor
     transform: Cqt
 
     def hear(self, recording: Recording, show: Callable[[int, int], None] = lambda done, of: None) -> Heard:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from earmark import InputError, checkpoint
+from earmark.networks.compute import ready
 from earmark.params import ComputeParams, TrainingParams
 
 log = logging.getLogger(__name__)
@@ -101,9 +102,7 @@ class Runner:
 
 def accelerator(compute: ComputeParams, training: TrainingParams) -> Accelerator:
     """Device, processes and precision. Errors: InputError when a GPU was asked for and none is seen."""
-    if compute.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("compute.device is cuda, but torch sees no GPU: check the driver with nvidia-smi, or set compute.device=cpu")
-    torch.set_num_threads(compute.threads)
+    ready(compute)
     precision = "bf16" if compute.precision == "bfloat16" else "no"
     return Accelerator(cpu=compute.device == "cpu", mixed_precision=precision, gradient_accumulation_steps=training.accumulation)
 

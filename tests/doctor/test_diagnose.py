@@ -168,7 +168,7 @@ def test_a_failed_check_stops_the_pipeline_and_leaves_a_report_to_read(planted, 
 
 def test_a_warning_lets_the_pipeline_go_on(planted, tmp_path):
     settings = DoctorParams(**{check: "warn" for check in ORDER if check != "cheap_cues"}, cheap_cues="off")
-    assert run(read_folder(planted, TrialsParams()), settings, TrialsParams(), tmp_path / "diagnosis").status == "warn"
+    assert run(read_folder(planted, TrialsParams()), settings, TrialsParams(), DecodingParams(), tmp_path / "diagnosis").status == "warn"
     assert json.loads((tmp_path / "diagnosis/report.json").read_text())["status"] == "warn"
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from nnAudio.features.cqt import CQT1992v2, CQT2010v2
 
-from earmark.features.cqt import Cqt, reference
+from earmark.features.cqt import Cqt, design, reference
 from earmark.params import CqtParams
 
 SETTINGS = {84: CqtParams(), 96: CqtParams(bins=96, fmin_hz=31.25)}
@@ -20,6 +20,16 @@ def noise(batch: int, samples: int) -> torch.Tensor:
 def test_the_reference_is_nnaudios_transform_of_the_right_version():
     assert isinstance(reference(SETTINGS[84], 16_000), CQT2010v2)
     assert isinstance(reference(SETTINGS[96], 16_000), CQT1992v2)
+
+
+@pytest.mark.parametrize("bins", SETTINGS)
+def test_the_filters_are_nnaudios_to_the_bit(bins):
+    own, other = design(SETTINGS[bins], 16_000), reference(SETTINGS[bins], 16_000)
+    torch.testing.assert_close(own.kernels, torch.complex(other.cqt_kernels_real, other.cqt_kernels_imag)[:, 0], atol=0, rtol=0)
+    torch.testing.assert_close(own.lengths, other.lenghts, atol=0, rtol=0)
+    assert own.decimated == isinstance(other, CQT2010v2)
+    if own.decimated:
+        torch.testing.assert_close(own.lowpass, other.lowpass_filter[0, 0], atol=0, rtol=0)
 
 
 # 8,229 samples is the longest kernel; 4,001 and 12,345 are odd, 64,600 is a clip

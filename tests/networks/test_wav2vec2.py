@@ -4,7 +4,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from earmark import InputError
-from earmark.networks.wav2vec2 import TappedWav2Vec2, configuration
+from earmark.networks.wav2vec2 import Configuration, TappedWav2Vec2, Wav2Vec2, configuration
 from earmark.networks.wavespec import clip_frames
 from earmark.params import EncoderParams
 
@@ -82,15 +82,37 @@ def test_no_tap_goes_through_the_norm_after_the_last_layer():
     torch.testing.assert_close(last, state, atol=1e-5, rtol=1e-5)
 
 
-def test_nothing_that_hides_frames_or_drops_layers_is_on(published):
-    for network in (tapped(), tapped(pretrained=str(published[1]))):
-        config = network.model.config
-        assert (config.layerdrop, config.mask_time_prob, config.mask_feature_prob, config.apply_spec_augment) == (0, 0, 0, False)
+@pytest.mark.parametrize("stable", [True, False], ids=["stable", "post_norm"])
+@pytest.mark.parametrize("norm", ["layer", "group"])
+def test_random_weights_and_what_they_give_are_transformers_to_the_bit(norm, stable):
+    shape = {
+        "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 64, "num_hidden_layers": 2, "conv_dim": (8,) * 7,
+        "do_stable_layer_norm": stable, "feat_extract_norm": norm, "conv_bias": stable, "num_conv_pos_embeddings": 64,
+        "feat_proj_dropout": 0.1,
+    }  # fmt: skip
+    torch.manual_seed(3)
+    theirs = Wav2Vec2Model(Wav2Vec2Config(**shape, layerdrop=0.0, mask_time_prob=0.0, apply_spec_augment=False)).train()
+    torch.manual_seed(3)
+    own = Wav2Vec2(Configuration(**shape)).train()
+    weights = {name: tensor for name, tensor in theirs.state_dict().items() if not (stable and name.startswith("encoder.layer_norm"))}
+    torch.testing.assert_close(dict(own.state_dict()), weights, atol=0, rtol=0)
+    torch.manual_seed(5)  # of all its dropouts
+    states = theirs(WAVEFORM, output_hidden_states=True).hidden_states
+    torch.manual_seed(5)
+    for found, expected in zip(own(WAVEFORM)[:-1], states[:-1], strict=True):
+        torch.testing.assert_close(found, expected, atol=0, rtol=0)
 
 
-def test_without_dropout_training_and_evaluation_give_the_same_features():
-    network = tapped(dropout=0.0)
-    torch.testing.assert_close(network.train()(WAVEFORM), network.eval()(WAVEFORM), atol=0, rtol=0)
+@pytest.mark.parametrize("other", [{"hidden_act": "relu"}, {"add_adapter": True}])
+def test_a_configuration_that_is_not_computed_here_is_refused(other):
+    with pytest.raises(InputError, match=next(iter(other))):
+        Configuration.of(other)
+
+
+def test_without_dropout_training_and_evaluation_give_the_same_features(published):
+    """So nothing hides frames or drops layers, as published configurations ask for."""
+    for network in (tapped(dropout=0.0), tapped(pretrained=str(published[1]), dropout=0.0)):
+        torch.testing.assert_close(network.train()(WAVEFORM), network.eval()(WAVEFORM), atol=0, rtol=0)
     dropping = tapped(dropout=0.3)
     assert not torch.allclose(dropping.train()(WAVEFORM)[0], dropping(WAVEFORM)[0])
 

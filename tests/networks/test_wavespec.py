@@ -67,6 +67,29 @@ def test_view_dropout_hides_the_waveform_of_some_clips_in_training_alone():
     assert len({round(float(score), 4) for score in scores}) == 2
 
 
+def test_what_view_dropout_hides_is_zeros_and_is_not_encoded():
+    network, (sound, image), encoded = build(view_dropout=0.5, encoder={"dropout": 0.0}), views(batch=16), []
+    assert network.encoder is not None
+    network.train()
+    torch.manual_seed(0)
+    shown = torch.rand(16) >= 0.5
+    hidden = [view * shown[:, None, None] for view in network.encoder(sound)]
+    network.encoder.register_forward_pre_hook(lambda module, given: encoded.append(given[0]))
+    torch.manual_seed(0)
+    found = network(sound, image)
+    torch.testing.assert_close(encoded, [sound[shown]], atol=0, rtol=0)
+    network._encode = lambda encoder, waveform: hidden
+    torch.testing.assert_close(found.logits, network(sound, image).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_where_every_waveform_is_hidden_all_weights_have_a_gradient_still():
+    """Processes that train together wait for each other's gradients of every weight."""
+    network = build(view_dropout=0.999).train()
+    torch.manual_seed(0)
+    network(*views(batch=2)).logits.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
 VARIANTS = ({}, {"head": "2d"}, {"views": "waveform"}, {"views": "cqt"})
 
 

@@ -72,9 +72,10 @@ def make_trials(rows: int = 1200, quality: float = 2.0, seed: int = 0, corpora: 
 
 
 def make_robustness(eer: float = 0.2) -> pd.DataFrame:
-    """Two degradations, and one of too few trials to be judged."""
+    """Two degradations, and one of too few trials to be judged; intervals reach .05 to either side."""
     rows = [("tiny", "noise", 10.0, 100, 200, eer / 2), ("tiny", "mp3", 32.0, 100, 200, eer), ("tiny", "clipping", 0.5, 2, 3, 0.9)]
-    return pd.DataFrame(rows, columns=["corpus", "degradation", "level", "trials_bonafide", "trials_spoof", "eer"])
+    table = pd.DataFrame(rows, columns=["corpus", "degradation", "level", "trials_bonafide", "trials_spoof", "eer"])
+    return table.assign(eer_low=table["eer"] - 0.05, eer_high=table["eer"] + 0.05)
 
 
 def write_evaluation(folder: Path, trials: pd.DataFrame) -> Path:

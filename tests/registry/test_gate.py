@@ -120,9 +120,10 @@ def test_licences_bar_the_commercial_alias_alone(tmp_path, licence, barred):
 
 
 def test_robustness_self_test_and_calibration_are_asked(tmp_path):
-    assert Bench(tmp_path / "a", make_trials(quality=2.5), robustness=0.45).decide()["robustness", "tiny, mp3 32.0", "eer"][
-        "missed_by"
-    ] == pytest.approx(0.05)
+    failed = Bench(tmp_path / "a", make_trials(quality=2.5), robustness=0.5).decide()["robustness", "tiny, mp3 32.0", "eer"]
+    assert (failed["challenger"], failed["low"]) == (0.5, 0.45)
+    assert failed["missed_by"] == pytest.approx(0.05)
+    assert Bench(tmp_path / "within", make_trials(quality=2.5), robustness=0.44).decide() == {}  # its interval reaches the bound
     few = GATE.model_copy(update={"robustness_trials": 10**6})
     assert set(Bench(tmp_path / "b", make_trials(quality=2.5)).decide(few)) == {("robustness", "", "eer")}
     assert Bench(tmp_path / "c", make_trials(quality=2.5)).decide(few.model_copy(update={"robustness_eer": None})) == {}

@@ -1,4 +1,4 @@
-"""Constant-Q transform with nnAudio's kernels, by framing and matrix products.
+"""Constant-Q transform with nnAudio's filters, by framing and matrix products.
 
 The transform is nnAudio's CQT2010v2 (octaves from repeatedly halved signals) where the hop divides by 2^(octaves−1), else its
 CQT1992v2 (every kernel at the full rate). nnAudio runs them as one-channel convolutions, which waste a CPU's vector units; here
@@ -10,8 +10,10 @@ Shapes: B batch, T samples, F frames = T // hop + 1, K bins.
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from nnAudio.features.cqt import CQT1992v2, CQT2010v2
+from numpy.typing import NDArray
+from scipy.fft import irfft
 from torch import Tensor, nn
 
 from earmark.params import CqtParams
@@ -27,16 +29,65 @@ class Kernel(NamedTuple):
     weight: Tensor
 
 
-def reference(params: CqtParams, sample_rate: int) -> CQT2010v2 | CQT1992v2:
-    """nnAudio's own module for these settings: the definition that the fast one is tested against."""
-    octaves = math.ceil(params.bins / params.bins_per_octave)
+class Filters(NamedTuple):
+    """What nnAudio's module for the same settings computes with, to the bit; R rows: those of the highest octave, or all K."""
+
+    decimated: bool  # one octave's kernels on repeatedly halved signals (CQT2010v2), not every kernel at the full rate (CQT1992v2)
+    kernels: Tensor  # (R, W) complex
+    lengths: Tensor  # (K,) samples of each bin's kernel at the full rate
+    lowpass: Tensor  # (256,) taps before each halving
+
+
+def reference(params: CqtParams, sample_rate: int) -> nn.Module:
+    """nnAudio's own module for these settings: the definition that the fast one is tested against, and `cqt.backend: nnaudio`."""
+    from nnAudio.features.cqt import CQT1992v2, CQT2010v2  # with most of scipy behind it
+
     settings = {
         "sr": sample_rate, "hop_length": params.hop_samples, "fmin": params.fmin_hz, "n_bins": params.bins,
         "bins_per_octave": params.bins_per_octave, "pad_mode": "constant", "output_format": "Complex", "verbose": False,
     }  # fmt: skip
-    if params.hop_samples % 2 ** (octaves - 1):
-        return CQT1992v2(**settings)
-    return CQT2010v2(**settings, earlydownsample=False)
+    return CQT2010v2(**settings, earlydownsample=False) if is_decimated(params) else CQT1992v2(**settings)
+
+
+def is_decimated(params: CqtParams) -> bool:
+    """Whether the hop stays whole at the rate of the lowest octave."""
+    return params.hop_samples % 2 ** (math.ceil(params.bins / params.bins_per_octave) - 1) == 0
+
+
+def design(params: CqtParams, sample_rate: int) -> Filters:
+    """nnAudio's kernels and low-pass filter. Errors: ValueError when the highest bin lies above half the sample rate."""
+    per_octave, quality = params.bins_per_octave, 1 / (2 ** (1 / params.bins_per_octave) - 1)
+    bins = params.fmin_hz * 2.0 ** (np.arange(params.bins) / per_octave)
+    if bins[-1] > sample_rate / 2:
+        raise ValueError(f"cqt: the highest bin, {bins[-1]:.0f} Hz, lies above half the sample rate of {sample_rate} Hz")
+    rows = bins
+    if decimated := is_decimated(params):
+        octaves, rest = math.ceil(params.bins / per_octave), params.bins % per_octave
+        top = params.fmin_hz * 2 ** (octaves - 1) * 2 ** (((rest or per_octave) - 1) / per_octave)
+        rows = top / 2 ** (1 - 1 / per_octave) * 2.0 ** (np.arange(min(per_octave, params.bins)) / per_octave)
+    lengths = np.ceil(quality * sample_rate / rows)
+    width = 2 ** int(np.ceil(np.log2(lengths.max())))
+    kernels = np.zeros((len(rows), width), np.complex64)
+    for row, (frequency, length) in enumerate(zip(rows, lengths, strict=True)):
+        start = math.ceil(width / 2 - length / 2) - int(length % 2)
+        turns = np.exp(np.r_[-length // 2 : length // 2] * 1j * 2 * np.pi * frequency / sample_rate)
+        wave = _cosine_window(int(length), 0.5, periodic=True) * turns / length
+        kernels[row, start : start + int(length)] = wave / np.linalg.norm(wave, 1)
+    return Filters(decimated, torch.from_numpy(kernels), torch.tensor(np.ceil(quality * sample_rate / bins)).float(), _lowpass())
+
+
+def _cosine_window(length: int, mean: float, *, periodic: bool) -> NDArray[np.float64]:
+    """(N,) Hann (mean .5) or Hamming (.54) window, of a period or symmetric."""
+    points = np.linspace(-np.pi, np.pi, length + periodic)
+    return (mean + (1 - mean) * np.cos(points))[:length]
+
+
+def _lowpass(taps: int = 256, transition: float = 0.001) -> Tensor:
+    """(taps,) half-band filter by the window method: flat to the edge of the transition, 0 beyond it (scipy.signal.firwin2)."""
+    grid = np.linspace(0, 1, taps + 1)
+    gain = np.interp(grid, [0, 0.5 / (1 + transition), 0.5 * (1 + transition), 1], [1.0, 1.0, 0.0, 0.0])
+    response = irfft(gain * np.exp(-(taps - 1) / 2.0 * 1j * np.pi * grid))
+    return torch.from_numpy((response[:taps] * _cosine_window(taps, 0.54, periodic=False)).astype(np.float32))
 
 
 class Cqt(nn.Module):
@@ -45,12 +96,11 @@ class Cqt(nn.Module):
     def __init__(self, params: CqtParams, sample_rate: int = 16_000):
         super().__init__()
         self.params = params
-        module = reference(params, sample_rate)
-        self.margin_samples = _span(module, params, sample_rate)
+        self.margin_samples = _span(params, sample_rate)
         if params.backend == "nnaudio":
-            self.reference = module
+            self.reference = reference(params, sample_rate)
             return
-        kernels, lowpass = _kernels(module, params)
+        kernels, lowpass = _kernels(design(params, sample_rate), params)
         self.octaves = [(kernel.halvings, kernel.start) for kernel in kernels]
         for index, kernel in enumerate(kernels):
             self.register_buffer(f"kernel_{index}", kernel.weight, persistent=False)
@@ -76,20 +126,19 @@ class Cqt(nn.Module):
         return torch.cat(real, -1).transpose(1, 2), torch.cat(imaginary, -1).transpose(1, 2)
 
 
-def _kernels(module: CQT2010v2 | CQT1992v2, params: CqtParams) -> tuple[list[Kernel], Tensor]:
+def _kernels(filters: Filters, params: CqtParams) -> tuple[list[Kernel], Tensor]:
     """Octaves from the highest down, each trimmed of its zeros and scaled by √length, and the blocked low-pass filter."""
-    lengths = module.lenghts.sqrt()  # nnAudio spells it so
-    cosine, sine = module.cqt_kernels_real[:, 0], -module.cqt_kernels_imag[:, 0]
+    scales = filters.lengths.sqrt()
+    cosine, sine = filters.kernels.real, -filters.kernels.imag
     per_octave, kernels = params.bins_per_octave, []
-    decimated = isinstance(module, CQT2010v2)
     for octave, top in enumerate(range(params.bins, 0, -per_octave)):
         bins = slice(max(top - per_octave, 0), top)
-        rows = slice(-(bins.stop - bins.start), None) if decimated else bins
-        weight = torch.cat((cosine[rows], sine[rows])) * lengths[bins].repeat(2)[:, None]
+        rows = slice(-(bins.stop - bins.start), None) if filters.decimated else bins
+        weight = torch.cat((cosine[rows], sine[rows])) * scales[bins].repeat(2)[:, None]
         support = weight.abs().amax(0).nonzero()
         first, last = int(support[0]), int(support[-1]) + 1
-        kernels.append(Kernel(octave if decimated else 0, first - weight.shape[1] // 2, weight[:, first:last].T.contiguous()))
-    return kernels, _toeplitz(module.lowpass_filter[0, 0]) if decimated else torch.zeros(0)
+        kernels.append(Kernel(octave if filters.decimated else 0, first - weight.shape[1] // 2, weight[:, first:last].T.contiguous()))
+    return kernels, _toeplitz(filters.lowpass) if filters.decimated else torch.zeros(0)
 
 
 def _toeplitz(taps: Tensor, outputs: int = 64) -> Tensor:
@@ -131,7 +180,7 @@ def _filter(signal: Tensor, weight: Tensor, start: int, hop: int, frames: int) -
     return output
 
 
-def _span(module: CQT2010v2 | CQT1992v2, params: CqtParams, sample_rate: int) -> int:
+def _span(params: CqtParams, sample_rate: int) -> int:
     """Samples on either side of a frame that can change it, rounded up to whole hops: the margin a crop needs."""
     longest = sample_rate / params.fmin_hz / (2 ** (1 / params.bins_per_octave) - 1)
     return math.ceil(longest / 2 / params.hop_samples) * params.hop_samples

@@ -17,11 +17,11 @@ from earmark import InputError
 from earmark.audio.decode import SAMPLE_RATE
 from earmark.features.shards import Stored, is_complete, open_shard, worker
 from earmark.files import complete, read_table, write_table
+from earmark.networks.compute import processor
 from earmark.networks.tracer import cqt_features, cqt_width
 from earmark.networks.wav2vec2 import TappedWav2Vec2, configuration
 from earmark.networks.wavespec import clip_frames
-from earmark.params import AudioParams, ComputeParams, CqtFrontEndParams, CqtParams, FrontEndParams, TrainingParams, Wav2Vec2FrontEndParams
-from earmark.training import accelerator
+from earmark.params import AudioParams, ComputeParams, CqtFrontEndParams, CqtParams, FrontEndParams, Wav2Vec2FrontEndParams
 
 HOP, RECEPTIVE = 320, 400  # samples between frames of wav2vec 2.0, and samples that a frame sees
 
@@ -42,7 +42,7 @@ def precompute(
     prints = {number: f"{stored.fingerprint(number)} {front_end.model_dump_json()}" for number in plan}
     missing = {number: rows for number, rows in plan.items() if not is_complete(output, number, prints[number])}
     if missing:
-        runner = accelerator(compute, TrainingParams())
+        runner = processor(compute)
         network = (network or load(front_end)).to(runner.device)
         with Progress(disable=not (show and runner.is_main_process)) as progress:
             task = progress.add_task("front end", total=sum(map(len, missing.values())))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
 from earmark import InputError
 from earmark.metrics.detection import DetectionCurve, check, eer_point
@@ -45,6 +44,8 @@ def identify(truth: Sequence[str], answer: Sequence[str]) -> Identification:
 
     Errors: InputError when there is no trial, or the two differ in length.
     """
+    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score  # half a second, which no verdict has to wait for
+
     if len(truth) != len(answer) or not len(truth):
         raise InputError(f"{len(truth)} trials of known sources and {len(answer)} answers: give one answer for each, and at least one")
     sources = sorted(set(truth))

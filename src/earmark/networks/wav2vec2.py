@@ -1,41 +1,74 @@
-"""wav2vec 2.0 read at chosen depths. Shapes: B batch, T samples, F frames (50 Hz), D width.
+"""wav2vec 2.0 (Baevski et al., NeurIPS 2020) read at chosen depths. Shapes: B batch, T samples, C channels, F frames (50 Hz), D width.
 
-transformers takes seconds to import, so it is left to what builds an encoder.
+The modules are named and laid out as transformers' are, so that published weights fit, and give the same values. transformers itself takes
+longer to import than a short recording to judge: it is only asked to fetch and read such weights.
 """
 
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from earmark import InputError
 from earmark.params import Wav2Vec2Params
 
-if TYPE_CHECKING:
-    from transformers import Wav2Vec2Config, Wav2Vec2Model
+DROPOUTS = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
+# what published configurations may hold and nothing here computes: anything else than this is refused
+FIXED = {"hidden_act": "gelu", "feat_extract_activation": "gelu", "add_adapter": False, "adapter_attn_dim": None}
 
-# on by default in the configuration; they would hide frames, drop layers or drop units of a frozen encoder
-DISTURBANCES_OFF = {"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0}
+
+@dataclass(frozen=True)
+class Configuration:
+    """The fields of transformers' Wav2Vec2Config that shape the encoder, with its names and defaults."""
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    conv_dim: tuple[int, ...] = (512,) * 7
+    conv_kernel: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    conv_bias: bool = False
+    feat_extract_norm: str = "group"  # or "layer": a norm after every convolution
+    do_stable_layer_norm: bool = False  # norms before attention and feed-forward part, instead of after them
+    num_conv_pos_embeddings: int = 128
+    num_conv_pos_embedding_groups: int = 16
+    layer_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+    hidden_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation_dropout: float = 0.1
+    feat_proj_dropout: float = 0.0
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> Self:
+        """From a configuration as JSON holds it; what only other parts of transformers' model read is left.
+
+        Errors: InputError when it asks for something that is not computed here.
+        """
+        if other := {name: config[name] for name in FIXED if config.get(name, FIXED[name]) != FIXED[name]}:
+            raise InputError(f"a wav2vec 2.0 with {', '.join(f'{name} {value}' for name, value in other.items())} is not supported")
+        known: dict[str, Any] = {one.name: config[one.name] for one in fields(cls) if one.name in config}
+        known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}  # JSON knows no tuples
+        return cls(**known)
 
 
 def configuration(params: Wav2Vec2Params, layers: int, dropout: float = 0.0) -> dict[str, Any]:
     """Configuration of the encoder's first `layers`, of pretrained weights or of random ones; it lies in the checkpoint."""
-    from transformers import Wav2Vec2Config
-
-    rates = {"hidden_dropout": dropout, "attention_dropout": dropout, "activation_dropout": 0.0, "feat_proj_dropout": 0.0}
     if params.pretrained is None:
-        config = Wav2Vec2Config(
+        shape = Configuration(
             hidden_size=params.hidden, num_attention_heads=params.heads, intermediate_size=4 * params.hidden,
             conv_dim=(params.conv_width,) * 7, feat_extract_norm="layer", do_stable_layer_norm=True, num_conv_pos_embeddings=64,
-            num_conv_pos_embedding_groups=16,
         )  # fmt: skip
     else:
-        config = _pretrained_configuration(params, layers)
-    config.update({**DISTURBANCES_OFF, **rates, "num_hidden_layers": layers})
-    return config.to_diff_dict()
+        shape = _pretrained_configuration(params, layers)
+    rates = dict.fromkeys(DROPOUTS, 0.0) | {"hidden_dropout": dropout, "attention_dropout": dropout}
+    return asdict(shape) | rates | {"num_hidden_layers": layers}
 
 
-def _pretrained_configuration(params: Wav2Vec2Params, layers: int) -> "Wav2Vec2Config":
+def _pretrained_configuration(params: Wav2Vec2Params, layers: int) -> Configuration:
     from transformers import Wav2Vec2Config
 
     try:
@@ -46,58 +79,99 @@ def _pretrained_configuration(params: Wav2Vec2Params, layers: int) -> "Wav2Vec2C
         raise InputError(
             f"{params.pretrained} has {config.num_hidden_layers} layers, no layer {layers}: lower wavespec.encoder.taps or front_end.layer"
         )
-    return config
+    return Configuration.of(config.to_dict())
 
 
 class TappedWav2Vec2(nn.Module):
     """(B, T) waveform → (B, F, D) features a tap: the outputs of those transformer layers. No layer above the last is built."""
 
     def __init__(self, config: dict[str, Any], taps: tuple[int, ...]):
-        from transformers import Wav2Vec2Config, Wav2Vec2Model
-
         super().__init__()
         self.taps = taps
-        self.model = _refit(Wav2Vec2Model(Wav2Vec2Config(**config)))
+        self.model = Wav2Vec2(Configuration.of(config))
         self.width = self.model.config.hidden_size
 
     def load_pretrained(self, params: Wav2Vec2Params) -> None:
         """Load published weights; what the file has beyond the last tap is left. Errors: InputError naming the keys that it lacks."""
-        from transformers import Wav2Vec2Model
+        from transformers import Wav2Vec2Config, Wav2Vec2Model
 
         name, revision = str(params.pretrained), params.revision or "main"
+        shape: Any = Wav2Vec2Config(
+            **asdict(self.model.config), mask_time_prob=0.0
+        )  # frames are not masked, nor is there a vector to do it with
         found: Any = Wav2Vec2Model.from_pretrained(
-            name, revision=revision, config=self.model.config, output_loading_info=True, ignore_mismatched_sizes=True
+            name, revision=revision, config=shape, output_loading_info=True, ignore_mismatched_sizes=True
         )
         loaded, report = found
-        # the embedding of masked frames is never used: masking is off
         misfitting = (key for key, *_ in report["mismatched_keys"])  # with both shapes
-        lacking = sorted({*report["missing_keys"], *misfitting} - {"masked_spec_embed"})
-        if lacking:
+        if lacking := sorted({*report["missing_keys"], *misfitting}):
             raise InputError(f"{name}: the weights lack or misfit {', '.join(lacking)}: they are not of this configuration")
-        self.model = _refit(loaded)
+        own = self.model.state_dict()
+        self.model.load_state_dict({key: tensor for key, tensor in loaded.state_dict().items() if key in own}, strict=True)
 
     def forward(self, waveform: Tensor) -> list[Tensor]:
         """(B, T) → (B, F, D) a tap; each waveform is first brought to zero mean and unit variance, as in pretraining."""
         centred = waveform - waveform.mean(-1, keepdim=True)
-        standard = centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + 1e-7)
-        states = self.model(standard, output_hidden_states=True).hidden_states
+        states = self.model(centred * torch.rsqrt(centred.square().mean(-1, keepdim=True) + 1e-7))
         return [states[tap] for tap in self.taps]
 
 
-class Convolutions(nn.Module):
-    """The encoder's own convolutions with layer norms, (B, T) → (B, C, F).
+class Wav2Vec2(nn.Module):
+    """(B, T) standardised waveform → (B, F, D) states: what the first transformer layer is given, and the output of each.
 
-    On a CPU they take half of the time to layer 5. Where no gradient is asked for they are therefore products of frames with weights,
-    channels last, so that norms need no turning about.
+    In the stable form no state goes through the norm after the last layer, so there is none.
     """
 
-    def __init__(self, layers: nn.ModuleList):
+    def __init__(self, config: Configuration):
         super().__init__()
-        self.conv_layers = layers
+        self.config = config
+        self.feature_extractor = Convolutions(config)
+        self.feature_projection = Projection(config)
+        self.encoder = Encoder(config)
+        self.apply(lambda module: _initialise(module, config))
+
+    def forward(self, waveform: Tensor) -> list[Tensor]:
+        """See the class."""
+        return self.encoder(self.feature_projection(self.feature_extractor(waveform).transpose(1, 2)))
+
+
+class Convolution(nn.Module):
+    """(B, C, T) → (B, C', F): convolution, norm of each frame ("layer") or of each channel ("group"), or none, GELU."""
+
+    def __init__(self, config: Configuration, number: int):
+        super().__init__()
+        channels, norm = config.conv_dim[number], config.feat_extract_norm
+        before = config.conv_dim[number - 1] if number else 1
+        self.conv = nn.Conv1d(before, channels, config.conv_kernel[number], config.conv_stride[number], bias=config.conv_bias)
+        self.norm = "none" if norm == "group" and number else norm
+        if self.norm != "none":
+            self.layer_norm = nn.LayerNorm(channels) if norm == "layer" else nn.GroupNorm(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        x = self.conv(x)
+        if self.norm == "layer":
+            x = self.layer_norm(x.transpose(1, 2)).transpose(1, 2)
+        elif self.norm == "group":
+            x = self.layer_norm(x)
+        return nn.functional.gelu(x)
+
+
+class Convolutions(nn.Module):
+    """All convolutions, (B, T) → (B, C, F).
+
+    On a CPU those with layer norms take half of the time to layer 5. Where no gradient is asked for they are therefore products of frames
+    with weights, channels last, so that norms need no turning about.
+    """
+
+    def __init__(self, config: Configuration):
+        super().__init__()
+        self.conv_layers = nn.ModuleList(Convolution(config, number) for number in range(len(config.conv_dim)))
+        self.framed = config.feat_extract_norm == "layer"
 
     def forward(self, waveform: Tensor) -> Tensor:
         """See the class."""
-        if waveform.device.type == "cpu" and not torch.is_grad_enabled():
+        if self.framed and waveform.device.type == "cpu" and not torch.is_grad_enabled():
             return torch.stack([self._convolve(one) for one in waveform]).transpose(1, 2)
         x = waveform[:, None]
         for layer in self.conv_layers:
@@ -120,17 +194,131 @@ class Convolutions(nn.Module):
                     found = torch.addmm(found, x[tap::stride][:frames], weight[tap * channels : (tap + 1) * channels])
             if layer.conv.bias is not None:
                 found = found + layer.conv.bias
-            x = layer.activation(layer.layer_norm(found))
+            x = nn.functional.gelu(layer.layer_norm(found))
         return x
 
 
-def _refit(model: "Wav2Vec2Model") -> "Wav2Vec2Model":
-    """Drop the norm after the last layer, which no tap goes through; the older form has its norm before the first layer.
+class Projection(nn.Module):
+    """(B, F, C) → (B, F, D)."""
 
-    Convolutions are exchanged for the same ones, faster on a CPU.
-    """
-    if model.config.do_stable_layer_norm:
-        model.encoder.layer_norm = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
-    if model.config.feat_extract_norm == "layer":
-        model.feature_extractor = Convolutions(model.feature_extractor.conv_layers)  # pyright: ignore[reportAttributeAccessIssue]
-    return model
+    def __init__(self, config: Configuration):
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(config.conv_dim[-1], eps=config.layer_norm_eps)
+        self.projection = nn.Linear(config.conv_dim[-1], config.hidden_size)
+        self.dropout = nn.Dropout(config.feat_proj_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return self.dropout(self.projection(self.layer_norm(x)))
+
+
+class Positions(nn.Module):
+    """(B, F, D) → (B, F, D): positions relative to the neighbours, by a wide grouped convolution."""
+
+    def __init__(self, config: Configuration):
+        super().__init__()
+        width, taps = config.hidden_size, config.num_conv_pos_embeddings
+        conv = nn.Conv1d(width, width, taps, padding=taps // 2, groups=config.num_conv_pos_embedding_groups)
+        self.conv = weight_norm(conv, name="weight", dim=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        found = self.conv(x.transpose(1, 2))[..., : x.shape[1]]  # an even number of taps makes a frame too many
+        return nn.functional.gelu(found).transpose(1, 2)
+
+
+class Encoder(nn.Module):
+    """(B, F, D) → the states of `Wav2Vec2`."""
+
+    def __init__(self, config: Configuration):
+        super().__init__()
+        self.pos_conv_embed = Positions(config)
+        if not config.do_stable_layer_norm:
+            self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.stable = config.do_stable_layer_norm
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """See the class."""
+        x = x + self.pos_conv_embed(x)
+        states = [self.dropout(x if self.stable else self.layer_norm(x))]
+        for layer in self.layers:
+            states.append(layer(states[-1]))
+        return states
+
+
+class Layer(nn.Module):
+    """(B, F, D) → (B, F, D): attention and feed-forward part, each added to its input; norms before them (stable) or after."""
+
+    def __init__(self, config: Configuration):
+        super().__init__()
+        self.attention = Attention(config)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = FeedForward(config)
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.stable = config.do_stable_layer_norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        if self.stable:
+            x = x + self.dropout(self.attention(self.layer_norm(x)))
+            return x + self.feed_forward(self.final_layer_norm(x))
+        x = self.layer_norm(x + self.dropout(self.attention(x)))
+        return self.final_layer_norm(x + self.feed_forward(x))
+
+
+class Attention(nn.Module):
+    """(B, F, D) → (B, F, D): every frame attends to all."""
+
+    def __init__(self, config: Configuration):
+        super().__init__()
+        width = config.hidden_size
+        self.heads, self.dropout = config.num_attention_heads, config.attention_dropout
+        self.k_proj, self.v_proj = nn.Linear(width, width), nn.Linear(width, width)
+        self.q_proj, self.out_proj = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        query, key, value = (
+            project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        found = nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout if self.training else 0.0)
+        return self.out_proj(found.transpose(1, 2).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """(B, F, D) → (B, F, D)."""
+
+    def __init__(self, config: Configuration):
+        super().__init__()
+        self.intermediate_dropout = nn.Dropout(config.activation_dropout)
+        self.intermediate_dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.output_dense = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.output_dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        hidden = self.intermediate_dropout(nn.functional.gelu(self.intermediate_dense(x)))
+        return self.output_dropout(self.output_dense(hidden))
+
+
+def _initialise(module: nn.Module, config: Configuration) -> None:
+    """Random weights as transformers draws them, number for number: so also those that it draws and then overwrites or drops."""
+    if isinstance(module, nn.Linear | nn.Conv1d):
+        nn.init.normal_(module.weight, std=config.initializer_range)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Conv1d):
+        nn.init.kaiming_normal_(module.weight)  # of the positions' convolution a product, not the weights: these stay torch's own
+        if module.bias is not None:
+            bound = (module.groups / (module.in_channels * module.kernel_size[0])) ** 0.5
+            nn.init.uniform_(module.bias, -bound, bound)
+    elif isinstance(module, Projection):
+        bound = module.projection.in_features**-0.5
+        nn.init.uniform_(module.projection.weight, -bound, bound)
+        nn.init.uniform_(module.projection.bias, -bound, bound)
+    elif isinstance(module, Positions):
+        nn.init.normal_(cast(Tensor, module.conv.weight))
+        nn.init.zeros_(cast(Tensor, module.conv.bias))

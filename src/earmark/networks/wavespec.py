@@ -48,7 +48,7 @@ class WaveSpec(nn.Module):
 
     def forward(self, waveform: Tensor, cqt: Tensor) -> Detection:
         """See the class."""
-        views = self._hide(self.encoder(waveform)) if self.encoder is not None else [None] * 3
+        views = self._encode(self.encoder, waveform) if self.encoder is not None else [None] * 3
         spectra = self.unet(cqt) if self.unet is not None else [None] * 3
         fused = None
         for fusion, view, spectrum in zip(self.fusion, views, spectra, strict=True):
@@ -57,12 +57,14 @@ class WaveSpec(nn.Module):
         embedding = self.head(fused[:, None] if self.params.head == "2d" else fused).float()
         return Detection(embedding, self.classifier(self.dropout(embedding)).float())
 
-    def _hide(self, views: list[Tensor]) -> list[Tensor]:
-        """In training, zero the waveform view of some clips, so that the other one learns to stand alone."""
+    def _encode(self, encoder: TappedWav2Vec2, waveform: Tensor) -> list[Tensor]:
+        """The waveform view; in training zeros for some clips, which are not encoded, so that the other view learns to stand alone."""
         if not self.training or not self.params.view_dropout or self.unet is None:
-            return views
-        shown = torch.rand(len(views[0]), 1, 1, device=views[0].device) >= self.params.view_dropout
-        return [view * shown for view in views]
+            return encoder(waveform)
+        shown = torch.rand(len(waveform), device=waveform.device) >= self.params.view_dropout
+        rows = shown.nonzero()[:, 0] if shown.any() else torch.zeros(1, dtype=torch.long, device=waveform.device)
+        views = encoder(waveform[rows])  # of one clip at least: every weight has a gradient, which processes that train together wait for
+        return [view.new_zeros(len(waveform), *view.shape[1:]).index_copy(0, rows, view * shown[rows, None, None]) for view in views]
 
     def _pool(self, spectrum: Tensor) -> Tensor:
         """(B, C, K', F') → (B, C·bands, F'): mean over the bins of each band."""

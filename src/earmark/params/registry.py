@@ -62,7 +62,9 @@ class GateParams(Section):
     slice_trials: int = setting(100, "ours", "trials of either key below which a slice is too small to compare", ge=1)
     first: AbsoluteParams = AbsoluteParams()
     calibration: CalibrationParams = CalibrationParams()
-    robustness_eer: float | None = setting(0.4, "ours", "largest EER of any degradation at any level; null: not asked", ge=0, le=1)
+    robustness_eer: float | None = setting(
+        0.4, "ours", "EER above which no degradation's whole interval may lie, at any level; null: not asked", ge=0, le=1
+    )
     robustness_trials: int = setting(20, "ours", "trials of either key below which a degradation's row is not judged", ge=1)
     commercial_licences: tuple[str, ...] = setting(
         COMMERCIAL, "ours", "SPDX names of licences that allow commercial use; any other of a corpus bars the alias `commercial` alone"

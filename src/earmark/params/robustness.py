@@ -7,6 +7,10 @@ class RobustnessParams(Section):
     """A sample of eval, degraded and scored again."""
 
     max_trials: int = setting(500, "ours", "trials of a corpus that are degraded, both keys alike where there are enough", ge=2)
+    level: float = setting(
+        0.95, "ours", "that all intervals of a corpus's EERs hold together: each has its share of what is left", gt=0, lt=1
+    )
+    resamples: int = setting(1000, "ours", "bootstrap resamples of an interval, clustered by speaker and source", ge=100)
     mp3_kbps: tuple[int, ...] = setting((16, 32, 64), "ours", "bit rates of MP3")
     opus_kbps: tuple[int, ...] = setting((8, 16, 32), "ours", "bit rates of Opus")
     telephone: bool = setting(True, "ours", "G.711 μ-law at 8 kHz")

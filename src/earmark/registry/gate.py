@@ -74,6 +74,9 @@ def _read(model: Path, places: dict[str, Path]) -> Candidates:
         _require_same(registered["evaluation"], file_digest(places["challenger"]), places["challenger"])
     champion = _trials(places["champion"]) if registered.get("champion") else None
     degraded = read_table(places["robustness"])
+    require_columns(
+        degraded, ("corpus", "degradation", "level", "trials_bonafide", "trials_spoof", "eer", "eer_low", "eer_high"), places["robustness"]
+    )
     return Candidates(packaged, registered, _trials(places["challenger"]), champion, degraded)
 
 

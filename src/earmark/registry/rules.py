@@ -30,7 +30,7 @@ class Finding:
     passed: bool
     challenger: float | None = None
     champion: float | None = None
-    low: float | None = None  # interval of challenger − champion
+    low: float | None = None  # interval of challenger − champion, or, of a degradation, of the challenger's own figure
     high: float | None = None
     bound: float | None = None
     missed_by: float | None = None
@@ -80,16 +80,22 @@ def calibration(trials: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
 
 
 def robustness(table: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
-    """The worst degradation at any level; `table` has a row a corpus, degradation and level."""
+    """The worst degradation at any level; `table` has a row a corpus, degradation and level.
+
+    It is refused where the whole interval of its EER lies above the bound: what few trials cannot tell from the bound is let pass, and a
+    table whose rows all have fewer than `robustness_trials` of either key, or no interval, answers nothing and is refused.
+    """
     if gate.robustness_eer is None:
         return
     enough = table[table[["trials_bonafide", "trials_spoof"]].min(axis=1) >= gate.robustness_trials]
-    if enough["eer"].dropna().empty:
+    if enough["eer_low"].dropna().empty:
         yield Finding("robustness", "", "eer", False, bound=gate.robustness_eer, note="not measured on enough trials")
         return
-    worst = enough.loc[enough["eer"].idxmax()]
+    worst = enough.loc[enough["eer_low"].idxmax()]
     place = f"{worst['corpus']}, {worst['degradation']} {worst['level']}"
-    yield bounded("robustness", place, "eer", float(worst["eer"]), gate.robustness_eer)
+    value, low, high = (float(worst[name]) for name in ("eer", "eer_low", "eer_high"))
+    missed = low - gate.robustness_eer if low > gate.robustness_eer else None
+    yield Finding("robustness", place, "eer", missed is None, value, None, low, high, gate.robustness_eer, missed)
 
 
 def same_trials(challenger: pd.DataFrame, champion: pd.DataFrame) -> Finding:

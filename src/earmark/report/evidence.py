@@ -8,12 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from earmark.audio.decode import SAMPLE_RATE
+from earmark.calibration import NAMES
 from earmark.features.recording import Recording
 from earmark.params import CqtParams
 from earmark.report.clock import clock
 from earmark.report.figures import BLUE, GREY, PALE, RED, STYLE
 from earmark.report.pages import embed, render
-from earmark.verdict.answer import NAMES, Verdict
+from earmark.verdict.answer import Verdict
 from earmark.verdict.evidence import Evidence
 
 TONES = {"bonafide": "good", "spoof": "bad", "inconclusive": "unsure"}

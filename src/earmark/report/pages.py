@@ -2,26 +2,27 @@
 
 import base64
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from matplotlib.figure import Figure
-
-ENVIRONMENT = Environment(
-    loader=PackageLoader("earmark.report"),
-    autoescape=select_autoescape(default=True),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def render(template: str, **values: Any) -> str:
     """A page of `templates/`."""
-    return ENVIRONMENT.get_template(template).render(**values)
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("earmark.report"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
 
 
-def embed(figure: Figure) -> str:
+def embed(figure: "Figure") -> str:
     """A figure as the address of an image that lies in the page itself."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150, metadata={"Software": None})

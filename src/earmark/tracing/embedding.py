@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch.utils.data import DataLoader
@@ -26,6 +25,7 @@ from earmark.features.lfcc import LfccClips, lfcc
 from earmark.features.parts import collect, refuse_other_params, write_parts
 from earmark.features.shards import Features, Stored, select
 from earmark.files import read_table
+from earmark.networks.compute import processor
 from earmark.networks.tracer import Tracer
 from earmark.params import (
     AudioParams,
@@ -41,7 +41,6 @@ from earmark.params import (
 from earmark.tracing.ensemble import Output
 from earmark.tracing.gmm import NAMES, SourceMixtures
 from earmark.tracing.trials import Trials
-from earmark.training import accelerator
 
 Clips = FrontEnd | LfccClips
 
@@ -68,7 +67,7 @@ class Setup:
     stored: Stored
     clips: FrontEnd
     lfcc: LfccClips
-    accelerator: Accelerator
+    accelerator: Any  # accelerate's where members are trained, else a Processor
 
     @property
     def sections(self) -> dict[str, Section]:
@@ -84,14 +83,14 @@ def set_up(
     audio: AudioParams, cqt: CqtParams, front_end: FrontEndParams, tracer: TracerParams, compute: ComputeParams,
     features: Path, hidden: Path,
 ) -> Setup:  # fmt: skip
-    """Open stored features. Errors: InputError when they are not there."""
-    return set_up_on(Features(features), audio, cqt, front_end, tracer, accelerator(compute, tracer.training), hidden)
+    """Open stored features for trained members. Errors: InputError when they are not there."""
+    return set_up_on(Features(features), audio, cqt, front_end, tracer, processor(compute), hidden)
 
 
 def set_up_on(
-    stored: Stored, audio: AudioParams, cqt: CqtParams, front_end: FrontEndParams, tracer: TracerParams, runner: Accelerator, hidden: Path
+    stored: Stored, audio: AudioParams, cqt: CqtParams, front_end: FrontEndParams, tracer: TracerParams, runner: Any, hidden: Path
 ) -> Setup:
-    """The same on utterances that can be read from anywhere."""
+    """The same on utterances that can be read from anywhere, and on a processor that there is: an Accelerator to train members."""
     clips = FrontEnd(front_end, stored, audio, cqt, hidden)
     return Setup(audio, cqt, front_end, tracer, stored, clips, LfccClips(stored, audio.clip_samples), runner)
 

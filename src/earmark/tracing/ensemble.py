@@ -13,9 +13,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
 from scipy.special import logsumexp, softmax
-from sklearn.linear_model import LogisticRegression
 
 from earmark import InputError, checkpoint
 from earmark.metrics.detection import DetectionCurve, eer_point
@@ -151,6 +149,7 @@ def fuse_embeddings(outputs: Mapping[str, Output], shares: Mapping[str, float]) 
 
 def temperature(logits: Matrix, labels: Labels) -> float:
     """T > 0 with the least cross-entropy of logits / T (Guo et al., ICML 2017), between 1/100 and 100."""
+    from scipy.optimize import minimize_scalar
 
     def loss(power: float) -> float:
         return cross_entropy(logits / np.exp(power), labels)
@@ -160,6 +159,8 @@ def temperature(logits: Matrix, labels: Labels) -> float:
 
 def fit_weights(outputs: Mapping[str, Output], temperatures: Mapping[str, float], labels: Labels) -> dict[str, float]:
     """w ≥ 0, Σw = 1, with the least cross-entropy of the fused logits; convex, so found from equal weights."""
+    from scipy.optimize import minimize
+
     names = list(outputs)
     _agree(outputs, names)
     scaled = np.stack([np.asarray(outputs[name].logits, np.float64) / temperatures[name] for name in names])
@@ -215,6 +216,8 @@ def few_shot_radius(units: Matrix, units_labels: Labels, own: Matrix, labels: La
 
 def _reject(ood: Matrix, known: NDArray[np.bool_], fallback: float) -> tuple[float, tuple[float, float]]:
     """Threshold at dev's EER, and log-odds of unseen as a rising line in the score."""
+    from sklearn.linear_model import LogisticRegression
+
     if known.all():
         threshold = float(np.quantile(ood, fallback))
         log.warning(

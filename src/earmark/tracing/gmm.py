@@ -9,7 +9,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
-from sklearn.mixture import GaussianMixture
 
 from earmark.params import GmmParams
 
@@ -28,6 +27,8 @@ class SourceMixtures:
     @classmethod
     def fit(cls, frames: list[NDArray], labels: NDArray[np.int64], params: GmmParams, seed: int) -> Self:
         """(F, 60) frames of every utterance and the number of its source → mixtures."""
+        from sklearn.mixture import GaussianMixture
+
         pool = np.concatenate(frames)
         chosen = np.random.default_rng(seed).permutation(len(pool))[: params.frames]
         # k-means starts are what makes few iterations enough

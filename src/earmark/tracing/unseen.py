@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
-from sklearn.covariance import LedoitWolf
 
 from earmark import InputError
 
@@ -43,6 +42,8 @@ class Bank:
 
 def within_classes(embeddings: Matrix, labels: NDArray[np.int64]) -> tuple[Matrix, Matrix]:
     """(M, E), (M,) numbers of S classes → means (S, E) and the inverse (E, E) of the covariance within classes."""
+    from sklearn.covariance import LedoitWolf
+
     means = np.stack([embeddings[labels == number].mean(0) for number in range(labels.max() + 1)])
     # shrunk towards a sphere, so that few utterances or flat dimensions leave it invertible; the floor serves equal embeddings
     covariance = LedoitWolf(assume_centered=True).fit(embeddings - means[labels]).covariance_

@@ -8,8 +8,6 @@ from earmark.calibration import Decision
 
 SCHEMA = 2  # raised when a field changes its meaning or goes; a field that comes leaves it as it is
 
-NAMES = {"bonafide": "bona fide", "spoof": "spoof", "inconclusive": "inconclusive"}  # decisions in prose
-
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

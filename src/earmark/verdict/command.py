@@ -18,6 +18,7 @@ from rich.text import Text
 
 from earmark import InputError, bundle
 from earmark.audio.finder import find
+from earmark.calibration import NAMES
 from earmark.features.recording import Recording
 from earmark.files import complete, flat_name, legible
 from earmark.params import ComputeParams, TrackingParams
@@ -26,7 +27,7 @@ from earmark.report.terminal import print_wide
 from earmark.system import Heard
 from earmark.tracing import ensemble as tracing
 from earmark.tracing.enrolment import Enrolled
-from earmark.verdict.answer import NAMES, Failure, Verdict
+from earmark.verdict.answer import Failure, Verdict
 from earmark.verdict.judge import Judge, Show, describe_model
 
 STDIN = "-"
