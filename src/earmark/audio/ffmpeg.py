@@ -36,6 +36,10 @@ RUN = 3  # samples in a row at the peak are a cut-off peak, one or two are chanc
 Beat = Callable[[], Any]
 
 
+class NoSoundError(InputError):
+    """A track of which nothing came."""
+
+
 def decode(file: BinaryIO, sink: BinaryIO, track: int | None, limits: Limits, beat: Beat = lambda: None) -> Decoded:
     """Write (T, C) float32 at 16 kHz, channels interleaved, of a track to `sink`; without one, of the first that is not silent.
 
@@ -49,17 +53,21 @@ def decode(file: BinaryIO, sink: BinaryIO, track: int | None, limits: Limits, be
         raise InputError("holds no sound track")
     if claim.follows:
         raise InputError(f"{claim.follows} follows after its end, and would not be heard: cut the file in two and check both")
-    heard = None
+    heard, empty = None, None
     for one in [_find_track(tracks, track)] if track else [one for one in tracks if not one.reason] or tracks:
         if one.reason:
             raise InputError(one.reason)
         if heard:  # and silent
             sink.seek(0)
             sink.truncate()
-        heard = _Ear(file, claim, tracks, one, sink, limits, beat).hear()
-        if any(heard.peaks):
+        try:
+            heard = _Ear(file, claim, tracks, one, sink, limits, beat).hear()
+        except NoSoundError as error:
+            empty = empty or error
+        if heard and any(heard.peaks):
             return heard
-    assert heard is not None
+    if heard is None:
+        raise empty or InputError("holds no sound track")
     return heard
 
 
@@ -91,6 +99,8 @@ def _open(file: BinaryIO, claim: Claim, link: int = 0) -> Any:
     options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "none"}
     try:
         return av.open(Mended(file, claim, link), options=options, metadata_errors="ignore")
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a demuxer raises is of this file
         if claim.missing:
             raise InputError(
@@ -139,6 +149,7 @@ class _Ear:
         self.rate, self.resampler = 0, None
         self.pending: list[np.ndarray] = []
         self.held = 0  # samples in `pending`
+        self.last = 0.0  # seconds of the last frame
         self.time: float | None = None  # of the file, where the next frame should start
         self.shift = 0.0  # what is added to time stamps that went back
         self.joined = False  # whether the next frame is the first of another link
@@ -178,6 +189,8 @@ class _Ear:
                 packet = next(packets)
             except StopIteration:
                 return
+            except MemoryError:
+                raise
             except Exception as error:  # the container itself is broken here: nothing after it can be found
                 if not self.found.seconds:
                     raise InputError(f"no decoder reads it ({_reason(error)})") from error
@@ -186,10 +199,11 @@ class _Ear:
             place = max(place, (packet.pos or 0) + packet.size)
             try:
                 yield from packet.decode()
-            except InputError:
+            except (InputError, MemoryError):
                 raise
             except Exception:  # one packet of many
-                self.found.lost += float(packet.duration * packet.time_base) if packet.duration and packet.time_base else 0.0
+                timed = packet.duration and packet.time_base
+                self.found.lost += float(packet.duration * packet.time_base) if timed else self.last
 
     def _take(self, frame: Any, stamp: float | None, began: float) -> None:
         block = _samples(frame)
@@ -202,8 +216,9 @@ class _Ear:
         if block.shape[1] == 1 < self.found.channels:
             block = np.repeat(block, self.found.channels, axis=1)
         self._note_time(began if stamp is None and self.time is None else stamp, began)
-        self.time = (self.time or 0.0) + len(block) / rate
-        self.found.seconds += len(block) / rate
+        self.last = len(block) / rate
+        self.time = (self.time or 0.0) + self.last
+        self.found.seconds += self.last
         if self.found.seconds > self.limits.hours * 3600:
             raise InputError(f"longer than {self.limits.hours:g} hours (decoding.max_hours in params): cut it")
         self.pending.append(block)
@@ -276,7 +291,9 @@ class _Ear:
         found, claim, kind = self.found, self.claim, self.found.container
         taken = found.seconds
         if not taken:
-            raise InputError("zero samples" if not found.lost else "none of its sound can be decoded: it is damaged, or not what it seems")
+            raise NoSoundError(
+                "zero samples" if not found.lost else "none of its sound can be decoded: it is damaged"
+            )
         stated = self.track.seconds if kind in TABLED else claim.seconds
         if claim.missing and kind != "mov":
             whole = stated or (taken + found.lost) * claim.stated / max(claim.stated - claim.missing, 1)
