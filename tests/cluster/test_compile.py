@@ -226,7 +226,7 @@ def test_a_deployment_that_is_not_there_or_no_yaml_is_said(tmp_path):
     assert done.returncode == 1
     assert done.stderr.strip().endswith("none.yaml does not exist: write one like pipelines/deployment.yaml")
     (tmp_path / "broken.yaml").write_text("image: [")
-    with pytest.raises(InputError, match=r"broken\.yaml is no YAML"):
+    with pytest.raises(InputError, match=r"broken\.yaml: not YAML: line 1"):
         read_deployment(tmp_path / "broken.yaml", STEPS)
 
 

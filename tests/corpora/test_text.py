@@ -143,6 +143,8 @@ def test_other_separators_are_named(tmp_path, sign, name):
     for first in ("", f"sep={sign}\n"):
         with pytest.raises(InputError, match=rf"t\.tsv is separated by {name}: save it with tabs between the columns"):
             read(tmp_path / "t.tsv", first + ROWS.replace("\t", sign))
+    with pytest.raises(InputError, match=f"separated by {name}"):  # R's write.csv
+        read(tmp_path / "t.tsv", sign.join(f'"{cell}"' for cell in HEADER.split("\t")) + "\n")
     assert len(read(tmp_path / "t.tsv", "sep=\t\n" + ROWS)) == 2
 
 

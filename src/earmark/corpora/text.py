@@ -127,7 +127,7 @@ def read_delimited(path: Path, delimiter: str, required: Sequence[str], quotes: 
             raise InputError(f"{path}, {row.place}: {len(row.fields)} fields instead of {len(header)}, {lacking} lacking: mend the row")
         if len(row.fields) > len(header):
             named = all(len(row.fields) == len(header) + 1 for row in rows)
-            hint = "; R's write.table names rows, which header has not: row.names=FALSE" if named else f"; separate them by single {by}"
+            hint = "; R's write.table names rows, and the header does not: row.names=FALSE" if named else f"; separate them by single {by}"
             raise InputError(f"{path}, {row.place}: {len(row.fields)} fields instead of {len(header)}{hint}")
     _say_short(rows, len(header), path)
     padded = [[*row.fields, *[""] * (len(header) - len(row.fields))] for row in rows]
@@ -137,7 +137,7 @@ def read_delimited(path: Path, delimiter: str, required: Sequence[str], quotes: 
 def _check_header(header: list[str], delimiter: str, required: Sequence[str], path: Path) -> None:
     if len(header) == 1:
         for other in DELIMITERS.keys() - {delimiter}:
-            if all(name in header[0].split(other) for name in required):
+            if set(required) <= {name.strip(' "') for name in header[0].split(other)}:
                 raise InputError(f"{path} is separated by {DELIMITERS[other]}: save it with {DELIMITERS[delimiter]} between the columns")
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
