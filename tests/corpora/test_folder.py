@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import pytest
 
 from earmark import InputError
@@ -72,3 +75,20 @@ def test_the_real_recordings(shared):
     assert table["split"].value_counts().to_dict() == {"train": 634, "eval": 564, "dev": 455}
     assert table["source"].nunique() == 74
     assert table["source"][table["in_domain"].fillna(False)].nunique() == 21
+
+
+def test_recordings_of_any_ending_are_found():
+    table = folder.read(Path(__file__).parents[1] / "cases/other-endings/corpus")
+    assert table["key"].value_counts().to_dict() == {"bonafide": 3, "spoof": 3}
+
+
+def test_files_that_are_no_recordings_are_named_and_a_key_that_lost_all_its_files_is_refused(tmp_path, caplog):
+    shutil.copytree(Path(__file__).parents[1] / "cases/other-endings/corpus", tmp_path / "corpus")
+    (tmp_path / "corpus/spoof/vendor/notes.txt").write_text("no sound")
+    assert len(folder.read(tmp_path / "corpus")) == 6
+    assert "1 files are left out: notes.txt (no recording, by its ending and its first bytes)" in caplog.text
+    for path in (tmp_path / "corpus/bonafide").iterdir():
+        path.write_bytes(b"encrypted")
+        path.rename(path.with_suffix(".dat"))
+    with pytest.raises(InputError, match=r"bonafide holds no recording: bonafide_00\.dat \(no recording"):
+        folder.read(tmp_path / "corpus")
