@@ -124,6 +124,8 @@ def test_robustness_self_test_and_calibration_are_asked(tmp_path):
     assert (failed["challenger"], failed["low"]) == (0.5, 0.45)
     assert failed["missed_by"] == pytest.approx(0.05)
     assert Bench(tmp_path / "within", make_trials(quality=2.5), robustness=0.44).decide() == {}  # its interval reaches the bound
+    chance = Bench(tmp_path / "mean", make_trials(quality=2.5), robustness=0.6).decide()  # levels of .3 and .6
+    assert chance["robustness", "tiny, mean of 2 degradations", "eer"]["missed_by"] == pytest.approx(0.05)
     few = GATE.model_copy(update={"robustness_trials": 10**6})
     assert set(Bench(tmp_path / "b", make_trials(quality=2.5)).decide(few)) == {("robustness", "", "eer")}
     assert Bench(tmp_path / "c", make_trials(quality=2.5)).decide(few.model_copy(update={"robustness_eer": None})) == {}
