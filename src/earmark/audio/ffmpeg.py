@@ -291,9 +291,7 @@ class _Ear:
         found, claim, kind = self.found, self.claim, self.found.container
         taken = found.seconds
         if not taken:
-            raise NoSoundError(
-                "zero samples" if not found.lost else "none of its sound can be decoded: it is damaged"
-            )
+            raise NoSoundError("zero samples" if not found.lost else "none of its sound can be decoded: it is damaged")
         stated = self.track.seconds if kind in TABLED else claim.seconds
         if claim.missing and kind != "mov":
             whole = stated or (taken + found.lost) * claim.stated / max(claim.stated - claim.missing, 1)

@@ -63,7 +63,11 @@ class GateParams(Section):
     first: AbsoluteParams = AbsoluteParams()
     calibration: CalibrationParams = CalibrationParams()
     robustness_eer: float | None = setting(
-        0.4, "ours", "largest mean EER over degradations, and the EER above which no degradation's whole interval may lie; null: not asked", ge=0, le=1
+        0.4,
+        "ours",
+        "largest mean EER over degradations, and the EER above which no degradation's whole interval may lie; null: not asked",
+        ge=0,
+        le=1,
     )
     robustness_trials: int = setting(20, "ours", "trials of either key below which a degradation's row is not judged", ge=1)
     commercial_licences: tuple[str, ...] = setting(
