@@ -36,7 +36,7 @@ def degraded(eers: Sequence[float], seed: int) -> pd.DataFrame:
 
 
 def finding(trials: pd.DataFrame, **gate: float) -> Finding:
-    (found,) = judge(summarise(trials, RobustnessParams(resamples=200), 0), GateParams(**gate))  # pyright: ignore[reportArgumentType]
+    *_, found = judge(summarise(trials, RobustnessParams(resamples=200), 0), GateParams(**gate))  # pyright: ignore[reportArgumentType]
     return found
 
 

@@ -303,3 +303,62 @@ def test_claims_of_random_bytes_are_none():
     ):
         for size in (0, 1, 7, 40, 300):
             assert isinstance(examine(io.BytesIO(magic + rng.bytes(size))), Claim)
+
+
+@pytest.mark.parametrize("size", [0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF - 44])
+def test_a_stream_that_could_not_know_its_length_is_read(tmp_path, speech, size):
+    sf.write(tmp_path / "a.wav", speech, 16_000, subtype="PCM_16")
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[40:44] = size.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(content)
+    samples, found = hear(tmp_path / "a.wav")
+    assert (len(samples), found.unfinished) == (len(speech), "its header states no length")
+
+
+LIST = b"LIST\x04\0\0\0abcd"
+TAILS = {
+    "chunk and zeros": LIST + bytes(1000), "chunk and ID3v1": LIST + b"TAG" + bytes(125), "APE tag": b"APETAGEX" + bytes(100),
+    "odd chunk without its pad byte": b"iXML\x05\0\0\0abcde" + LIST, "cut chunk": b"LIST\x0a\0\0\0abcd",
+    "note": b"a note of twenty-eight bytes",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_what_programs_leave_after_the_sound_is_no_sound(tmp_path, speech, tail):
+    sf.write(tmp_path / "a.wav", speech, 16_000, subtype="PCM_16")
+    (tmp_path / "a.wav").write_bytes((tmp_path / "a.wav").read_bytes() + TAILS[tail])
+    assert len(hear(tmp_path / "a.wav")[0]) == len(speech)
+
+
+@pytest.mark.parametrize("between", [bytes(4096), b"TAG", b"ID3"])
+def test_sound_after_silence_or_what_looks_like_a_tag_is_not_left_unheard(tmp_path, speech, between):
+    sf.write(tmp_path / "a.wav", speech, 16_000, subtype="PCM_16")
+    content = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(content[:40] + (32_000).to_bytes(4, "little") + content[44:32_044] + between + content[44:])
+    with pytest.raises(InputError, match="bytes that its data chunk does not count follow"):
+        hear(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("name", ["a.aiff", "a.caf", "a.w64"])
+def test_a_container_that_goes_on_after_its_end_is_refused(tmp_path, name):
+    path = CASES / "formats-that-work" / name
+    with pytest.raises(InputError, match="bytes follow after its end, and would not be heard"):
+        hear(join(tmp_path / name, path, path))
+
+
+@pytest.mark.parametrize(("level", "reason"), [(3.3e38, "that is no sound"), (1e-40, "silent from end to end")])
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_floats_that_are_no_samples_are_refused(tmp_path, level, reason, rate):
+    signs = np.sign(np.random.default_rng(0).standard_normal(rate))
+    sf.write(tmp_path / "a.wav", (level * signs).astype(np.float32), rate, subtype="FLOAT")
+    with pytest.raises(InputError, match=reason):
+        hear(tmp_path / "a.wav")
+
+
+def test_a_wrong_byte_rate_changes_nothing(tmp_path, speech):
+    sf.write(tmp_path / "a.wav", speech, 16_000, subtype="PCM_16")
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[28:32] = (64_000).to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(content)
+    assert len(hear(tmp_path / "a.wav")[0]) == len(speech)
+    assert decode.probe(tmp_path / "a.wav", DECODING)[0] == pytest.approx(5.0)

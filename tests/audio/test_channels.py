@@ -86,3 +86,15 @@ def test_samples_on_the_disk_give_what_samples_in_memory_give(tmp_path):
     mapped = np.memmap(tmp_path / "s", np.float32, mode="r").reshape(-1, 2)
     np.testing.assert_array_equal(mean(mapped), mean(samples))
     assert describe(mapped) == describe(samples)
+
+
+def test_the_end_of_a_recording_counts_too():
+    voice = noise()[: 16_000 * 7]
+    other = voice.copy()
+    other[16_000 * 4 :] = noise()[16_000 * 4 : 16_000 * 7]
+    assert [channel for channel, _ in heard(voice, other)] == [1, 2]
+
+
+def test_a_constant_is_no_voice():
+    ((channel, _),) = heard(noise(0.02), np.full(16_000 * SECONDS, 0.02, np.float32))
+    assert channel == 1

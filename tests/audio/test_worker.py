@@ -134,3 +134,16 @@ def test_what_is_no_file_is_said(tmp_path, make, reason):
     make(tmp_path / "a.wav")
     with pytest.raises(InputError, match=rf"a\.wav: {reason}"):
         read(tmp_path / "a.wav", DECODING)
+
+
+def test_what_lies_in_the_folder_is_data_and_no_code(clip, monkeypatch):
+    (clip.parent / "av.py").write_text("raise SystemExit('code of the folder ran')")
+    monkeypatch.chdir(clip.parent)
+    assert len(read(Path("a.wav"), DECODING)[0]) == 8_000
+
+
+def test_a_worker_that_was_killed_while_it_waited_costs_nobody_a_verdict(clip):
+    read(clip, DECODING)
+    (idle,) = (one.process.pid for one in worker._idle[DECODING.memory_mb])
+    os.kill(idle, signal.SIGKILL)
+    assert len(read(clip, DECODING)[0]) == 8_000

@@ -6,7 +6,7 @@ import pytest
 
 from earmark import stages
 from earmark.params import ComputeParams
-from earmark.report.pages import clock
+from earmark.report.clock import clock
 from earmark.verdict.command import Options, check, load_judge
 
 WIDTHS = (1400, 390)

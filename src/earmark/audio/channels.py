@@ -1,6 +1,8 @@
 """Which channels of a recording say the same, and may be heard as one. Shapes: T samples at 16 kHz, C channels."""
 
+import mmap
 import tempfile
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +32,9 @@ class Voice(NamedTuple):
 
 def describe(samples: np.ndarray) -> list[Channel]:
     """(T, C) → a row a channel; a silent one has no level and no correlation."""
-    powers = sum(np.square(block, dtype=np.float64).sum(axis=0) for block in _blocks(samples, BLOCK)) / max(len(samples), 1)
+    count = max(len(samples), 1)
+    centre = sum(block.sum(axis=0, dtype=np.float64) for block in _blocks(samples, BLOCK)) / count  # a constant is no sound
+    powers = sum(np.square(block - centre).sum(axis=0) for block in _blocks(samples, BLOCK)) / count
     loudest = int(np.argmax(powers))
     levels = [10 * float(np.log10(power)) if power > 0 else None for power in np.atleast_1d(powers)]
     if samples.shape[1] == 1:
@@ -79,9 +83,8 @@ def _mean(samples: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _correlations(samples: np.ndarray, loudest: int) -> np.ndarray:
     """(C,) correlation with the loudest channel in the window in which it is nearest to 0; windows that are quiet in both are left out."""
     products, powers = [], []
-    for block in _blocks(samples, WINDOW):
-        if len(block) < WINDOW and products:
-            continue  # the rest of a window is too short to tell
+    starts = [*range(0, len(samples) - WINDOW, WINDOW), max(len(samples) - WINDOW, 0)]  # the last one flush with the end
+    for block in _stretches(samples, starts, WINDOW):
         centred = block - block.mean(axis=0, dtype=np.float64)
         products.append(centred.T @ centred[:, loudest])
         powers.append(np.square(centred).sum(axis=0))
@@ -98,5 +101,13 @@ def _correlations(samples: np.ndarray, loudest: int) -> np.ndarray:
     return np.where(turned, 0.0, np.nan_to_num(value, nan=1.0))
 
 
-def _blocks(samples: np.ndarray, size: int):
-    return (np.asarray(samples[first : first + size]) for first in range(0, len(samples), size))
+def _blocks(samples: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    size = max(size // samples.shape[1], SAMPLE_RATE)
+    yield from _stretches(samples, range(0, len(samples), size), size)
+
+
+def _stretches(samples: np.ndarray, starts: Iterable[int], size: int) -> Iterator[np.ndarray]:
+    for first in starts:
+        yield np.asarray(samples[first : first + size])
+        if isinstance(samples, np.memmap):  # what was looked at need not stay in memory
+            samples._mmap.madvise(mmap.MADV_DONTNEED)  # pyright: ignore[reportAttributeAccessIssue]

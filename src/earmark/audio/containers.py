@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+OPEN = 0x7FFFF000  # sizes from here on are those of writers that could not know: streams
 STREAMED = (0, 0xFFFFFFFF)  # sizes of a RIFF chunk whose writer never came back to fill them in
 PLAIN = (1, 3, 6, 7)  # WAV's tags of PCM, float, A-law and µ-law, whose bytes a second can be believed
+SOUND = 0.1  # seconds: fewer bytes than that are no sound that anybody would miss
 NO_LENGTH = "its header states no length"
 MOST_PARTS = 200_000  # chunks, boxes or pages walked over: no recording has more
 ID3 = 10  # bytes of its header
@@ -122,11 +124,12 @@ def _riff(file: BinaryIO, size: int) -> Claim:
         elif name == b"fmt ":
             form = _at(file, place, 26)
             coding = struct.unpack(order + "H", form[24:26] if form[:2] in (b"\xfe\xff", b"\xff\xfe") else form[:2])[0]
-            per_second = struct.unpack(order + "I", form[8:12])[0] if coding in PLAIN else 0
+            channels, rate, _, _, bits = struct.unpack(order + "HIIHH", form[2:16])
+            per_second = channels * rate * ((bits + 7) // 8) if coding in PLAIN else 0  # the stated one is often wrong
         elif name == b"data":
             length = long if length == STREAMED[1] and long not in (0, 2**64 - 1) else length
-            if length in STREAMED:
-                if place >= size or (length == 0 and _is_chain(file, place, size, order)):
+            if length == 0 or (length >= OPEN and place + length > size and not long):
+                if place >= size or (length == 0 and size - place < 4096 and not _unexplained(file, place, 0, size, order)):
                     return Claim(seconds=0.0)
                 return Claim(unfinished=NO_LENGTH)
             return _data(file, size, place, length, per_second, order)
@@ -141,21 +144,43 @@ def _data(file: BinaryIO, size: int, place: int, length: int, per_second: int, o
     if missing == 0 and size - after > 8:
         if _at(file, after + length % 2, 4) in (b"RIFF", b"RF64", b"RIFX"):
             claim.follows = "another WAV"
-        elif not _is_chain(file, after + length % 2, size, order) and not _is_chain(file, after, size, order):
-            claim.follows = f"{size - after:,} bytes that its data chunk does not count"
+        elif (rest := _unexplained(file, after, length % 2, size, order)) and rest > SOUND * (per_second or 1):
+            claim.follows = f"{rest:,} bytes that its data chunk does not count"
     return claim
 
 
-def _is_chain(file: BinaryIO, place: int, size: int, order: str) -> bool:
-    """Whether whole chunks fill a file from here on; tags that players append to any file are let pass."""
-    if _at(file, place, 3) in (b"TAG", b"ID3") or not _at(file, place, 4096).strip(b"\0"):
-        return True
-    end = place
-    for name, length, start in _chunks(file, place, size, order):
-        if not all(32 <= byte < 127 for byte in name):
+def _unexplained(file: BinaryIO, place: int, odd: int, size: int, order: str) -> int:
+    """Bytes from here on that are no chunk, no tag that players append to any file, and not zero to the end."""
+    for _ in range(MOST_PARTS):
+        left = size - place
+        if left <= 8 or _tag(file, place, left) or _is_zero(file, place):
+            return 0
+        for start in dict.fromkeys((place + odd, place)):  # some writers leave out the pad byte
+            name, length = struct.unpack(order + "4sI", _at(file, start, 8).ljust(8, b"\0"))
+            if all(32 <= byte < 127 for byte in name) and start + 8 + length <= size + 8:
+                place, odd = start + 8 + length, length % 2
+                break
+        else:
+            return left
+    return 0
+
+
+def _tag(file: BinaryIO, place: int, left: int) -> bool:
+    """Whether an ID3v1, ID3v2 or APE tag fills the rest."""
+    head = _at(file, place, 32)
+    return (
+        (head[:3] == b"TAG" and left == 128)
+        or head[:8] == b"APETAGEX"
+        or (head[:3] == b"ID3" and abs(_after_id3(file, place) - place - left) <= 128)
+    )
+
+
+def _is_zero(file: BinaryIO, place: int) -> bool:
+    while block := _at(file, place, 1 << 20):
+        if block.strip(b"\0"):
             return False
-        end = start + length
-    return place < size and size - 8 < end <= size + 1
+        place += len(block)
+    return True
 
 
 def _chunks(file: BinaryIO, place: int, size: int, order: str, wide: bool = False) -> Iterator[tuple[bytes, int, int]]:
@@ -170,24 +195,24 @@ def _chunks(file: BinaryIO, place: int, size: int, order: str, wide: bool = Fals
 
 
 def _aiff(file: BinaryIO, size: int) -> Claim:
-    common, frames, channels, bits, rate = 0, 0, 0, 0, 0.0
-    for name, length, place in _chunks(file, 12, size, ">"):
-        if name == b"COMM":
-            common, (channels, frames, bits, exponent, mantissa) = place, struct.unpack(">HIHHQ", _at(file, place, 18))
-            rate = mantissa * 2.0 ** ((exponent & 0x7FFF) - 16383 - 63)
-        elif name == b"SSND" and (length in (*STREAMED, 8) or not frames):
-            if place + 8 >= size:
-                return Claim(seconds=0.0)
-            there = size - place - 8
-            head = bytearray(_at(file, 0, place))
-            head[4:8] = struct.pack(">I", size - 8)
-            head[place - 4 : place] = struct.pack(">I", there + 8)
-            if common:
-                head[common + 2 : common + 6] = struct.pack(">I", there // max(channels * ((bits + 7) // 8), 1))
-            return Claim(unfinished=NO_LENGTH, head=bytes(head))
-        elif name == b"SSND":
-            return Claim(frames / rate if rate else None, *_short(place + length, size, place))
-    return Claim()
+    chunks = {name: (length, place) for name, length, place in _chunks(file, 12, size, ">")}
+    if b"COMM" not in chunks or b"SSND" not in chunks:
+        return Claim()
+    (length, place), common = chunks[b"SSND"], chunks[b"COMM"][1]
+    channels, frames, bits, exponent, mantissa = struct.unpack(">HIHHQ", _at(file, common, 18))
+    rate = mantissa * 2.0 ** ((exponent & 0x7FFF) - 16383 - 63)
+    plain = _at(file, 8, 4) == b"AIFF" or _at(file, common + 18, 4) in (b"NONE", b"sowt", b"twos", b"fl32", b"FL32", b"alaw", b"ulaw")
+    if length not in (*STREAMED, 8) and frames:
+        return Claim(frames / rate if rate and plain else None, *_short(place + length, size, place))
+    if place + 8 >= size:
+        return Claim(seconds=0.0)
+    there = size - place - 8
+    head = bytearray(_at(file, 0, place))
+    head[4:8] = struct.pack(">I", size - 8)
+    head[place - 4 : place] = struct.pack(">I", there + 8)
+    if common < place:
+        head[common + 2 : common + 6] = struct.pack(">I", there // max(channels * ((bits + 7) // 8), 1))
+    return Claim(unfinished=NO_LENGTH, head=bytes(head))
 
 
 def _au(file: BinaryIO, size: int) -> Claim:
@@ -229,9 +254,8 @@ def _flac(file: BinaryIO, size: int) -> Claim:
     return Claim(total / rate if total and rate else None)
 
 
-def _after_id3(file: BinaryIO) -> int:
-    """First byte after the ID3v2 tags at the head of a file; there may be several."""
-    place = 0
+def _after_id3(file: BinaryIO, place: int = 0) -> int:
+    """First byte after the ID3v2 tags that begin here; there may be several."""
     for _ in range(16):
         head = _at(file, place, ID3)
         if len(head) < ID3 or head[:3] != b"ID3":
@@ -241,6 +265,16 @@ def _after_id3(file: BinaryIO) -> int:
             length = length << 7 | byte & 0x7F
         place += ID3 + length + (ID3 if head[5] & 0x10 else 0)
     return place
+
+
+def count_tags(file: BinaryIO, place: int, end: int) -> int:
+    """Bytes of ID3v2 tags that begin between two bytes of a file, as they do where MP3s were joined."""
+    found = 0
+    while (place := _find(file, b"ID3", place)) < end:
+        head = _at(file, place, ID3)
+        after = _after_id3(file, place) if len(head) == ID3 and head[3] in (2, 3, 4) and max(head[6:10]) < 128 else place
+        found, place = found + after - place, max(after, place + 1)
+    return found
 
 
 def _mp3(file: BinaryIO, size: int) -> Claim:

@@ -1,7 +1,6 @@
 """Any recording that FFmpeg can read → 16 kHz float32, decoded in a worker process. Shapes: T samples at 16 kHz, C channels."""
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,11 +26,9 @@ def read(path: Path | str, decoding: DecodingParams) -> tuple[np.ndarray, Decode
 
     Errors: InputError as `decoded`.
     """
-    with open(os.memfd_create("sound"), "w+b") as memory:
-        found = _decode(Path(path), memory, decoding, None)
-        samples = np.fromfile(memory, np.float32).reshape(-1, found.channels)
-    heard = channels.voices(samples, channels.describe(samples), decoding.channel_correlation)
-    return (heard[0].samples if len(heard) == 1 else channels.mean(samples)), found
+    with decoded(Path(path), decoding) as (samples, found):
+        heard = channels.voices(samples, channels.describe(samples), decoding.channel_correlation)
+        return np.array(heard[0].samples if len(heard) == 1 else channels.mean(samples)), found
 
 
 @contextmanager
@@ -41,7 +38,11 @@ def decoded(path: Path, decoding: DecodingParams, track: int | None = None) -> I
     Without `track` the first that is not silent. Errors: InputError naming the file when it is missing, no audio, truncated, too short,
     silent, not finite, more damaged than `decoding.max_lost_share`, ends or stalls its decoder, or does not fit into scratch space.
     """
-    with tempfile.TemporaryFile() as scratch:
+    try:
+        scratch = tempfile.TemporaryFile()  # noqa: SIM115 - entered below
+    except OSError as error:
+        raise InputError(f"{path}: there is no place to decode it into ({error.strerror}): set TMPDIR") from error
+    with scratch:
         try:
             found = _decode(path, scratch, decoding, track)
         except OSError as error:

@@ -14,7 +14,7 @@ import numpy as np
 import soxr
 
 from earmark import InputError
-from earmark.audio.containers import Claim, Mended, examine
+from earmark.audio.containers import Claim, Mended, count_tags, examine
 from earmark.audio.sound import MIN_SAMPLES, SAMPLE_RATE, Decoded, Limits, Track
 
 FORMATS = (
@@ -23,6 +23,8 @@ FORMATS = (
     "tta", "voc", "w64", "wav", "webm", "wtv", "wv", "xwma",
 )  # fmt: skip # no lists of other files (concat, HLS, DASH, SDP, image2), and none whose rate nothing states
 TIMED = ("mov", "matroska", "avi")  # containers whose clock starts at 0; others start anywhere
+FRAMED = ("aac", "ac3", "amr", "eac3", "mp3")  # files of frames and nothing else
+CLOSED = ("aiff", "caf", "flv", "tta", "voc", "w64")  # containers that say where they end, and are read no further
 UNBROKEN = ("flac", "ogg")  # containers whose clock never jumps, unless something was lost
 CLOCKED = (*TIMED, "asf", "flac", "flv", "mpeg", "mpegts", "mxf", "ogg", "wtv")  # containers that have time stamps at all
 TABLED = ("mov", "flac")  # containers whose stated length FFmpeg hands on, and whose last sample has a time to compare it with
@@ -30,6 +32,8 @@ PROTECTED = ("drms", "drmi", "enca")  # MP4's codings of encrypted sound, which 
 LOSSLESS = ("alac", "ape", "flac", "tak", "tta", "wavpack")  # codings whose name does not say how many bits a sample has
 SLACK = 0.1  # seconds: writers round, and decoders prime
 JUMP = 0.05  # seconds of a time stamp beyond the sound before it that are a gap
+LOUDEST, FAINTEST = 1e9, 1e-9  # peaks beyond which floats are no samples: no int, however scaled, gets there
+MOST_CHANNELS = 64
 RUN = 3  # samples in a row at the peak are a cut-off peak, one or two are chance
 
 
@@ -184,10 +188,12 @@ class _Ear:
     def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
         """Frames of a stream; packets that cannot be decoded are counted as lost."""
         packets, place, size = container.demux(stream), 0, self.file.seek(0, 2)
+        begun, good, kind, before = None, 0, self.found.container, self.found.seconds
         while True:
             try:
                 packet = next(packets)
             except StopIteration:
+                self._weigh(kind, begun, place, size, good, self.found.seconds - before)
                 return
             except MemoryError:
                 raise
@@ -197,13 +203,26 @@ class _Ear:
                 self.found.lost += self.found.seconds * max(size - place, 0) / max(place, 1)
                 return
             place = max(place, (packet.pos or 0) + packet.size)
+            begun = packet.pos if begun is None else begun
             try:
                 yield from packet.decode()
+                good += packet.size
             except (InputError, MemoryError):
                 raise
             except Exception:  # one packet of many
                 timed = packet.duration and packet.time_base
                 self.found.lost += float(packet.duration * packet.time_base) if timed else self.last
+
+    def _weigh(self, kind: str, begun: int | None, place: int, size: int, good: int, seconds: float) -> None:
+        """Bytes that no good packet was made of, as seconds at the rate of the others: skipped ones are lost, unread ones refused."""
+        if begun is None or not good or not seconds:
+            return
+        tags = count_tags(self.file, begun, place) if kind == "mp3" else 0
+        skipped = (place - begun - good - tags) * seconds / good
+        if kind in FRAMED and skipped > max(self.found.lost, SLACK):
+            self.found.lost = skipped
+        if kind in CLOSED and (size - place) * seconds / good > 1.0:
+            raise InputError(f"{size - place:,} bytes follow after its end, and would not be heard: cut the file in two and check both")
 
     def _take(self, frame: Any, stamp: float | None, began: float) -> None:
         block = _samples(frame)
@@ -230,6 +249,8 @@ class _Ear:
         """Go on at another rate, or with other channels."""
         if not 1000 <= rate <= 768_000:
             raise InputError(f"its sample rate of {rate} Hz cannot be")
+        if channels > MOST_CHANNELS:
+            raise InputError(f"has {channels} channels, more than {MOST_CHANNELS}: extract those that speak")
         found = self.found
         if rate not in found.rates:
             found.rates.append(rate)
@@ -282,6 +303,8 @@ class _Ear:
             flat.add(block[:, number])
         if self.resampler:
             block = self.resampler.resample_chunk(block, last=last)
+        if max((flat.peak for flat in self.flat), default=0.0) > LOUDEST or not np.isfinite(block).all():
+            raise InputError(f"holds samples of {max(flat.peak for flat in self.flat):.3g} times full scale: that is no sound")
         self.found.samples += len(block)
         self.sink.write(np.ascontiguousarray(block, np.float32).tobytes())
         self.beat()
@@ -301,7 +324,7 @@ class _Ear:
             reached = max(taken + found.lost, (self.time or 0.0) - found.clock[0][1])
             if kind in TABLED and reached < stated - SLACK:
                 raise InputError(_truncated(taken, stated))
-            found.lost = max(found.lost, stated - taken - SLACK, 0.0)
+            found.lost = max(found.lost, stated - (reached if kind in TABLED else taken) - SLACK, 0.0)
         if found.lost > self.limits.lost_share * (taken + found.lost):
             whole = taken + found.lost
             raise InputError(
@@ -311,7 +334,7 @@ class _Ear:
         if taken * SAMPLE_RATE < MIN_SAMPLES:
             count = round(taken * self.rate)
             raise InputError(f"too short: {count} samples at {self.rate} Hz, at least {MIN_SAMPLES / SAMPLE_RATE:.2f} s are needed")
-        found.peaks = [flat.peak for flat in self.flat]
+        found.peaks = [flat.peak if flat.peak > FAINTEST else 0.0 for flat in self.flat]
         found.clipped = [flat.share for flat in self.flat]
 
 

@@ -59,8 +59,8 @@ def is_recording(name: str) -> bool:
 
 def _reason(path: Path) -> str | None:
     """Why a file is no recording; None where it is one, empty where it is a system's own and nothing to speak of."""
-    if not path.is_file():
-        return "a link to nothing" if path.is_symlink() else "no file"
+    if not os.path.isfile(path):  # unlike Path.is_file it never raises
+        return "a link to nothing" if os.path.islink(path) else "no file that can be read"
     if is_recording(path.name) and not path.name.startswith("._"):
         return None
     try:

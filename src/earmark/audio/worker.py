@@ -28,10 +28,11 @@ class _Worker:
 
     def __init__(self, memory_mb: int):
         self.socket, there = socket.socketpair()
+        self.used = False  # whether it has served a file before
         environment = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith("LC_")}  # no secrets
         with there:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", __spec__.name, str(there.fileno()), str(memory_mb)],
+                [sys.executable, "-P", "-m", __spec__.name, str(there.fileno()), str(memory_mb)],
                 env=environment | {"OPENBLAS_NUM_THREADS": "1"},
                 pass_fds=[there.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -96,11 +97,12 @@ def _lease(memory_mb: int) -> Iterator[_Worker]:
     except BaseException:
         worker.end()
         raise
+    worker.used = True
     with _lock:
         _idle.setdefault(memory_mb, []).append(worker)
 
 
-def ask(path: Path, request: dict[str, Any], sink: int | None, memory_mb: int, stall_seconds: float) -> dict[str, Any]:
+def ask(path: Path, request: dict[str, Any], sink: int | None, memory_mb: int, stall_seconds: float, again: bool = False) -> dict[str, Any]:
     """Have a file decoded into the open file `sink`; `request` names what is wanted (`_answer`).
 
     Errors: InputError naming the file when there is none, it cannot be decoded, or its decoder died, hung, or asked for too much memory.
@@ -108,10 +110,13 @@ def ask(path: Path, request: dict[str, Any], sink: int | None, memory_mb: int, s
     with _opened(path) as file:
         try:
             with _lease(memory_mb) as worker:
+                files = [file] if sink is None else [file, sink]
                 try:
-                    answer = worker.ask(request, [file] if sink is None else [file, sink], stall_seconds)
+                    answer = worker.ask(request, files, stall_seconds)
                 except EOFError:
                     code = worker.end()
+                    if worker.used and not again:  # it may have been killed while it waited, which is not this file's doing
+                        return ask(path, request, sink, memory_mb, stall_seconds, again=True)
                     raise InputError(f"{path}: no decoder reads it: it ends the decoder ({DIED.get(code, f'exit code {code}')})") from None
                 if "memory" in answer:
                     raise InputError(f"{path}: decoding it needs more than {memory_mb} MB (decoding.memory_mb in params)")
@@ -129,9 +134,11 @@ def ask(path: Path, request: dict[str, Any], sink: int | None, memory_mb: int, s
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     try:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file" if not path.exists() else f"{path}: is no file")
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise InputError(f"{path}: is no file")
         descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     try:

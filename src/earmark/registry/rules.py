@@ -82,9 +82,9 @@ def calibration(trials: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
 def robustness(table: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
     """The mean over a corpus's degradations, and the worst of all; `table` has a row a corpus, degradation and level.
 
-    A mean above the bound is refused: many degradations of few trials tell chance from hearing. The worst is refused where its whole interval
-    lies above the bound: one degradation of 40 trials cannot tell .5 from .4, and the worst of many is always unlucky. A table whose rows all
-    have fewer than `robustness_trials` of either key, or no interval, answers nothing and is refused.
+    A mean above the bound is refused: many degradations of few trials tell chance from hearing. The worst is refused where its whole
+    interval lies above the bound: one degradation of 40 trials cannot tell .5 from .4, and the worst of many is always unlucky. A table
+    whose rows all have fewer than `robustness_trials` of either key, or no interval, answers nothing and is refused.
     """
     if gate.robustness_eer is None:
         return

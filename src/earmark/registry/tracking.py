@@ -118,7 +118,7 @@ def _listening(journal: Journal):
 def _start_sender(folder: Path) -> subprocess.Popen:
     """A process that outlives this one, so that a stage that is killed is recorded too."""
     with (folder / "sender.log").open("wb") as said:
-        command = [sys.executable, "-m", "earmark.registry.sender", str(folder.resolve())]
+        command = [sys.executable, "-P", "-m", "earmark.registry.sender", str(folder.resolve())]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True)
 
 

@@ -1,5 +1,6 @@
 """Verdicts on a folder of recordings that many workers share."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def _check_chunk(judge: Judge, files: list[Given], place: Path) -> list[Found]:
     found: list[Found] = []
     for given in files:
         known = kept.get(given.name, [])
-        same = known and given.wrong is None and known[0].sha256 == file_digest(given.path)
+        same = known and given.wrong is None and os.path.isfile(given.path) and known[0].sha256 == file_digest(given.path)
         found += known if same else check_one(judge, given, Options()).found
     with complete(place) as aside:
         aside.write_text("".join(f"{one.model_dump_json()}\n" for one in found))

@@ -1,7 +1,9 @@
 """`earmark check`: files, folders or stdin in; a table, JSON or pages out."""
 
 import json
+import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -137,7 +139,7 @@ def check_one(judge: Judge, given: Given, options: Options, show: Show = lambda 
                     _write_page(judge, recording, heard, verdict, page_place(options.html, given.shown, recording.channel))
                 except InputError as error:  # a page is not worth a verdict
                     lost.append(f"{given.name}: its page is missing: {error}")
-    except InputError as error:
+    except (InputError, OSError) as error:  # such as a disk that is full, or a file that has gone meanwhile
         said = legible(str(error)).replace(f"{legible(str(given.path))}: ", f"{given.name}: ", 1)
         return Checked([Failure(file=given.name, error=said, left_out=given.wrong is not None)], lost)
     return Checked(answers, lost)
@@ -171,11 +173,11 @@ def _find(inputs: list[str], scratch: Path) -> Iterator[Given]:
         path = Path(given)
         if given == STDIN:
             yield Given.of(_spool(sys.stdin.buffer, scratch / str(number)), "stdin")
-        elif path.is_dir():
+        elif os.path.isdir(path):
             found = find(path)
             yield from (Given.of(one, str(one)) for one in found.recordings)
             yield from (Given.of(one, str(one), reason) for one, reason in found.left_out.items())
-        elif path.is_fifo() or path.is_char_device() or path.is_socket():
+        elif _is_pipe(path):
             try:
                 with path.open("rb") as pipe:
                     yield Given.of(_spool(pipe, scratch / str(number)), given)
@@ -183,6 +185,14 @@ def _find(inputs: list[str], scratch: Path) -> Iterator[Given]:
                 yield Given.of(path, given, error.strerror or "cannot be read")
         else:
             yield Given.of(path, given)
+
+
+def _is_pipe(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
 
 def _spool(pipe: BinaryIO, place: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logit
 
+from earmark import InputError
 from earmark.audio.decode import SAMPLE_RATE
 from earmark.audio.sound import Track
 from earmark.calibration import Decision, probability_of_spoof
@@ -65,6 +66,8 @@ class Judge:
         """What each voice of a file sounds like, what the detector heard in it, and the verdict, one after the other."""
         params = self.system.params
         with open_recordings(path, params.decoding, params.audio, self.system.transform, track, channel) as opened:
+            if not opened.recordings:
+                raise InputError(f"{path}: silent from end to end")
             for recording in opened.recordings:
                 heard = self.system.hear(recording, show)
                 yield recording, heard, self.conclude(path, name, recording, opened, heard)
