@@ -79,13 +79,6 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def warm_up(memory_mb: int) -> None:
-    """Start a worker before it is needed."""
-    with _lock:
-        if not _idle.get(memory_mb):
-            _idle[memory_mb] = [_Worker(memory_mb)]
-
-
 @contextmanager
 def _lease(memory_mb: int) -> Iterator[_Worker]:
     with _lock:
