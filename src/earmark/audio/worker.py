@@ -100,23 +100,25 @@ def ask(path: Path, request: dict[str, Any], sink: int | None, memory_mb: int, s
 
     Errors: InputError naming the file when there is none, it cannot be decoded, or its decoder died, hung, or asked for too much memory.
     """
+    answer: dict[str, Any] = {}
     with _opened(path) as file:
-        try:
-            with _lease(memory_mb) as worker:
-                files = [file] if sink is None else [file, sink]
-                try:
-                    answer = worker.ask(request, files, stall_seconds)
-                except EOFError:
-                    code = worker.end()
-                    if worker.used and not again:  # it may have been killed while it waited, which is not this file's doing
-                        return ask(path, request, sink, memory_mb, stall_seconds, again=True)
+        for again in (False, True):
+            worker, fresh = None, True
+            try:
+                with _lease(memory_mb) as worker:
+                    fresh = not worker.used
+                    answer = worker.ask(request, [file] if sink is None else [file, sink], stall_seconds)
+                    if "memory" in answer:
+                        raise InputError(f"{path}: decoding it needs more than {memory_mb} MB (decoding.memory_mb in params)")
+                break
+            except EOFError:
+                code = worker.end() if worker else 0
+                if fresh or again:  # else it may have been killed while it waited, which is not this file's doing
                     raise InputError(f"{path}: no decoder reads it: it ends the decoder ({DIED.get(code, f'exit code {code}')})") from None
-                if "memory" in answer:
-                    raise InputError(f"{path}: decoding it needs more than {memory_mb} MB (decoding.memory_mb in params)")
-        except TimeoutError:
-            raise InputError(
-                f"{path}: no sound came of it for {stall_seconds:g} s (decoding.stall_seconds in params): its decoder was stopped"
-            ) from None
+            except TimeoutError:
+                raise InputError(
+                    f"{path}: no sound came of it for {stall_seconds:g} s (decoding.stall_seconds in params): its decoder was stopped"
+                ) from None
     if "full" in answer:
         raise OSError(answer["full"], os.strerror(answer["full"]))
     if "error" in answer:
