@@ -15,10 +15,10 @@ import torch
 from timing import row, seconds, show
 
 from earmark.audio.decode import probe
-from earmark.features.clips import Clips, augmented
+from earmark.features.clips import Clips, disturbed
 from earmark.features.cqt import Cqt, reference
 from earmark.features.shards import Features, precompute
-from earmark.params import AudioParams, AugmentationParams, CqtParams, DecodingParams, ShardingParams
+from earmark.params import AudioParams, AugmentationParams, CqtParams, DecodingParams, ShardingParams, SpectrogramParams
 
 CLIPS, SECONDS, BATCH = 192, 4.04, 16
 COPIES, MOST_GB = 18, 1.5  # of each clip where memory is measured: eight shards
@@ -101,14 +101,15 @@ def save(path: Path, cqt: np.ndarray) -> None:
 def training_paths(protocol: pd.DataFrame, output: Path) -> dict[str, Any]:
     """Seconds for all clips from the shards, against waveform, RawBoost and CQT anew (the path that augmented training takes)."""
     features, audio, cqt, transform = Features(output), AudioParams(), CqtParams(), Cqt(CqtParams())
-    stored, bare = Clips(features, audio, cqt), Clips(features, audio, cqt, transform.margin_samples)
+    stored = Clips(features, audio, cqt, SpectrogramParams())
+    bare = Clips(features, audio, cqt, SpectrogramParams(), transform.margin_samples)
     items = [(utterance, 0, 0) for utterance in protocol["utterance_id"]]
     generator, augmentation = torch.Generator().manual_seed(0), AugmentationParams(rawboost=3)
 
     def augment() -> None:
         for first in range(0, len(items), BATCH):
             batch = torch.stack([bare[item][0] for item in items[first : first + BATCH]])
-            augmented(batch, augmentation, audio, transform, generator)
+            disturbed(batch, augmentation, audio, transform, generator)
 
     return row(
         f"{CLIPS} training clips from shards; peer: RawBoost 3 and CQT in the batch",

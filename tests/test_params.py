@@ -30,7 +30,7 @@ def test_an_unknown_key_is_refused_by_its_path():
         ({"training": {"batch_size": 1}}, "training.batch_size", "greater than or equal to 2"),
         ({"audio": {"level_dbfs": 3}}, "audio.level_dbfs", "less than or equal to -10"),
         ({"augmentation": {"rawboost": 9}}, "augmentation.rawboost", "0, 1, 2, 3, 4, 5, 6, 7 or 8"),
-        ({"wavespec": {"views": "phase"}}, "wavespec.views", "'both', 'waveform' or 'cqt'"),
+        ({"wavespec": {"views": "phase"}}, "wavespec.views", "'both', 'waveform' or 'spectrogram'"),
         ({"wavespec": {"encoder": {"taps": [3, 2, 1]}}}, "wavespec.encoder", "taps must rise"),
         ({"wavespec": {"encoder": {"hidden": 48, "heads": 5}}}, "wavespec.encoder", "must divide"),
         ({"cqt": {"bins": 96, "fmin_hz": 40}}, "cqt", "above 8,000 Hz"),

@@ -53,7 +53,7 @@ def test_a_score_is_the_mean_over_an_utterances_windows(done, protocol, tiny):
     features = Features(done / stages.ARTIFACTS["features"])
     scores = read_scores(done / SCORES).set_index("utterance_id")
     embeddings = dict(zip(*read_embeddings(done / SCORES), strict=True))
-    clips = Clips(features, tiny.audio, tiny.cqt)
+    clips = Clips(features, tiny.audio, tiny.cqt, tiny.wavespec.spectrogram)
     for name in scores.index[::3]:
         rows = protocol[protocol["utterance_id"] == name]
         views = [clips[item[0], item[1], 0] for item in windows(rows, features.index, tiny.audio, tiny.cqt)]

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from earmark import InputError
 from earmark.checkpoint import save_detector
 from earmark.corpora.checks import check_needs
-from earmark.features.clips import Clips, augmented, draw
+from earmark.features.clips import Clips, blank, disturbed, draw
 from earmark.features.cqt import Cqt
+from earmark.features.linear import LinearBands
 from earmark.features.shards import Features, select
 from earmark.files import complete, read_table
 from earmark.losses import DetectorLoss
@@ -46,9 +47,9 @@ class Objective(nn.Module):
         super().__init__()
         self.network, self.loss = network, loss
 
-    def forward(self, waveform: Tensor, cqt: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """(B, T), (B, 2, K, F), (B,) → scalars, `loss` among them."""
-        detection = self.network(waveform, cqt)
+    def forward(self, waveform: Tensor, spectrogram: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """(B, T), (B, C, K, F), (B,) → scalars, `loss` among them."""
+        detection = self.network(waveform, spectrogram)
         return self.loss(detection.embedding, detection.logits, labels)
 
 
@@ -71,9 +72,10 @@ class DetectorTask:
 
     def __post_init__(self):
         """Check that the batch divides over processes and accumulation."""
-        augmenting = bool(self.augmentation.rawboost or self.augmentation.spectrogram_bands)
-        self.transform = Cqt(self.cqt).to(self.accelerator.device) if augmenting else None
-        self.clips = Clips(self.features, self.audio, self.cqt, self.transform.margin_samples if self.transform else 0)
+        spectrogram = self.network.params.spectrogram
+        transform = LinearBands() if spectrogram.scale == "linear" else Cqt(self.cqt)
+        self.transform = transform.to(self.accelerator.device) if self.augmentation.rawboost else None
+        self.clips = Clips(self.features, self.audio, self.cqt, spectrogram, self.transform.margin_samples if self.transform else None)
         self.micro_batches = self.accelerator.num_processes * self.training.accumulation
         if self.training.batch_size % self.micro_batches or self.training.batch_size < 2 * self.micro_batches:
             raise InputError(
@@ -101,10 +103,11 @@ class DetectorTask:
 
     def forward(self, model: nn.Module, batch: Any, generator: torch.Generator) -> dict[str, Tensor]:
         """See `training.Task`."""
-        waveform, cqt, labels = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in batch)
+        waveform, spectrogram, labels = (tensor.to(self.accelerator.device, non_blocking=True) for tensor in batch)
         if self.transform is not None:
-            waveform, cqt = augmented(waveform, self.augmentation, self.audio, self.transform, generator)
-        return model(waveform, cqt, labels)
+            waveform, spectrogram = disturbed(waveform, self.augmentation, self.audio, self.transform, generator)
+        blanked = blank(spectrogram, self.augmentation.spectrogram_bands, self.augmentation.spectrogram_frames, generator)
+        return model(waveform, blanked, labels)
 
     def validate(self) -> dict[str, float]:
         """Dev EER over whole utterances; each process scores its share."""
@@ -119,7 +122,7 @@ def train(
     seed: int, audio: AudioParams, cqt: CqtParams, wavespec: WaveSpecParams, loss: LossParams, augmentation: AugmentationParams,
     training: TrainingParams, scoring: ScoringParams, compute: ComputeParams, protocol: Path, features: Path, output: Path,
 ) -> dict[str, float]:  # fmt: skip
-    """Train on train, choose the epoch on dev; write model.safetensors and history.csv into `output`, return the best epoch's row.
+    """Train on train, choose the epoch on dev; write model.safetensors and history.csv into `output`, return the row of the epoch kept.
 
     `output`/state.safetensors is there while the run lasts, and is taken up by the next run when this one is killed.
     """

@@ -52,7 +52,7 @@ def score(
     items = list(windows(rows, features.index, audio, cqt))
     if not items:
         return pd.DataFrame({"utterance_id": [], "cm_score": [], "lowest": [], "windows": [], "embedding": []})
-    found = np.concatenate(list(score_windows(network, Clips(features, audio, cqt), items, batch, runner)))
+    found = np.concatenate(list(score_windows(network, Clips(features, audio, cqt, network.params.spectrogram), items, batch, runner)))
     owners = [utterance for utterance, _ in items]
     means = mean_by_utterance(owners, found, rows["utterance_id"].tolist())
     windowed = pd.Series(found[:, 0].astype(np.float64)).groupby(np.array(owners)).agg(["min", "size"]).loc[rows["utterance_id"]]
@@ -64,7 +64,8 @@ def score(
 @torch.no_grad()
 def score_windows(network: WaveSpec, clips: Clips, items: list[tuple[str, int]], batch: int, runner: Processor) -> Iterator[np.ndarray]:
     """(utterance_id, first sample) of W windows → their cm_score and embedding side by side, (≤ batch, 1 + E) at a time."""
-    network.eval()
+    if network.training:
+        network.eval()
     chosen = [[(*item, 0) for item in items[first : first + batch]] for first in range(0, len(items), batch)]
     for waveform, spectrum, _ in DataLoader(clips, batch_sampler=chosen):  # pyright: ignore[reportArgumentType]
         with runner.autocast():

@@ -4,7 +4,7 @@ Shapes: W windows of clip length, E embedding, S known sources.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from earmark.conditions import Conditions
 from earmark.features import front_end
 from earmark.features.clips import Clips, windows
 from earmark.features.cqt import Cqt
-from earmark.features.recording import WHOLE, Recording
+from earmark.features.recording import Recording, Several
 from earmark.networks.compute import Processor
 from earmark.networks.wav2vec2 import TappedWav2Vec2
 from earmark.networks.wavespec import WaveSpec
@@ -62,14 +62,21 @@ class System:
 
     def hear(self, recording: Recording, show: Callable[[int, int], None] = lambda done, of: None) -> Heard:
         """Score every window; `show` is told how many are done."""
-        items = list(windows(pd.DataFrame({"utterance_id": [WHOLE]}), recording.index, self.params.audio, self.params.cqt))
-        clips, found, done = Clips(recording, self.params.audio, self.params.cqt), [], 0
-        for part in score_windows(self.detector, clips, items, self.params.scoring.batch_size, self.runner):
+        return self.hear_all([recording], show)[0]
+
+    def hear_all(self, recordings: Sequence[Recording], show: Callable[[int, int], None] = lambda done, of: None) -> list[Heard]:
+        """The same of several, whose windows share batches: a network is slow on few."""
+        stored, p = Several(recordings), self.params
+        items = list(windows(pd.DataFrame({"utterance_id": stored.index.index}), stored.index, p.audio, p.cqt))
+        clips, found, done = Clips(stored, p.audio, p.cqt, self.detector.params.spectrogram), [], 0
+        for part in score_windows(self.detector, clips, items, p.scoring.batch_size, self.runner):
             found.append(part)
             done += len(part)
             show(done, len(items))
         values = np.concatenate(found).astype(np.float64)
-        return Heard(np.array([start for _, start in items]), values[:, 0], values[:, 1:].mean(0))
+        owners, starts = (np.array(column) for column in zip(*items, strict=True))
+        mine = [owners == name for name in stored.index.index]
+        return [Heard(starts[chosen], values[chosen, 0], values[chosen, 1:].mean(0)) for chosen in mine]
 
     def trace(self, recording: Recording, stretches: list[Stretch]) -> Answer | None:
         """One answer for these stretches together; None without a tracer. A longer stretch weighs more."""

@@ -5,13 +5,14 @@ import pandas as pd
 import pytest
 import torch
 
-from earmark.features.clips import Clips, augmented, blank_bands, draw, windows
+from earmark.features.clips import Clips, blank, disturbed, draw, windows
 from earmark.features.cqt import Cqt
+from earmark.features.linear import LinearBands
 from earmark.features.shards import Features, precompute
 from earmark.networks.wavespec import clip_frames
-from earmark.params import AudioParams, AugmentationParams, CqtParams, DecodingParams, ShardingParams, TrainingParams
+from earmark.params import AudioParams, AugmentationParams, CqtParams, DecodingParams, ShardingParams, SpectrogramParams, TrainingParams
 
-AUDIO, CQT = AudioParams(clip_samples=16_000), CqtParams()
+AUDIO, CQT, ON_CQT = AudioParams(clip_samples=16_000), CqtParams(), SpectrogramParams()
 FRAMES = clip_frames(16_000)
 
 
@@ -39,14 +40,14 @@ def differ(one: torch.Tensor, other: torch.Tensor) -> tuple[float, float]:
 def both_ways(features: Features, name: str, start: int, cqt: CqtParams) -> tuple[torch.Tensor, torch.Tensor]:
     """CQT of a crop as computed with its margin and as stored; the waveforms must be the same."""
     transform = Cqt(cqt)
-    waveform, stored, label = Clips(features, AUDIO, cqt)[name, start, 1]
-    crop, empty, same = Clips(features, AUDIO, cqt, transform.margin_samples)[name, start, 1]
-    views = augmented(crop[None], AugmentationParams(), AUDIO, transform, generator())
+    waveform, stored, label = Clips(features, AUDIO, cqt, ON_CQT)[name, start, 1]
+    crop, empty, same = Clips(features, AUDIO, cqt, ON_CQT, transform.margin_samples)[name, start, 1]
+    views = disturbed(crop[None], AugmentationParams(), AUDIO, transform, generator())
     assert label == same == 1
     assert not len(empty)
-    assert stored.shape == views.cqt[0].shape == (2, cqt.bins, FRAMES)
+    assert stored.shape == views.spectrogram[0].shape == (2, cqt.bins, FRAMES)
     torch.testing.assert_close(views.waveform[0], waveform, atol=0, rtol=0)
-    return views.cqt[0], stored
+    return views.spectrogram[0], stored
 
 
 @pytest.mark.parametrize("start", [4160, 40 * 320, 50 * 320])
@@ -71,46 +72,69 @@ def test_a_click_stands_at_the_same_place_in_both_views(transform):
     margin = transform.margin_samples
     waveform = torch.zeros(1, margin + 16_000 + margin)
     waveform[0, margin + 25 * 320] = 1
-    views = augmented(waveform, AugmentationParams(), AUDIO, transform, generator())
+    views = disturbed(waveform, AugmentationParams(), AUDIO, transform, generator())
     assert views.waveform.argmax() == 25 * 320
-    assert views.cqt[0, 0, -12:].mean(0).argmax() == 25
+    assert views.spectrogram[0, 0, -12:].mean(0).argmax() == 25
 
 
 @pytest.mark.parametrize("algorithm", [3, 4])
 def test_the_cqt_of_a_disturbed_clip_is_that_of_the_disturbed_waveform(features, transform, longest, algorithm):
-    wide = Clips(features, AUDIO, CQT, transform.margin_samples)
+    wide = Clips(features, AUDIO, CQT, ON_CQT, transform.margin_samples)
     crop = torch.stack([wide[longest, start, 1][0] for start in (0, 9600)])
-    views = augmented(crop, AugmentationParams(rawboost=algorithm), AUDIO, transform, generator())
+    views = disturbed(crop, AugmentationParams(rawboost=algorithm), AUDIO, transform, generator())
     level = 20 * views.waveform.square().mean(-1).sqrt().log10()
     assert level.tolist() == pytest.approx([-26, -26], abs=1e-3)
-    clean = augmented(crop, AugmentationParams(), AUDIO, transform, generator())
+    clean = disturbed(crop, AugmentationParams(), AUDIO, transform, generator())
     assert (views.waveform - clean.waveform).norm() > 1e-2 * clean.waveform.norm()
     # away from the ends the margin plays no part: transform the waveform alone and compare
     inside, alone = slice(20, 29), transform(views.waveform)
-    torch.testing.assert_close(alone[:, 0, 48:, inside], views.cqt[:, 0, 48:, inside], atol=2e-2, rtol=0)
+    torch.testing.assert_close(alone[:, 0, 48:, inside], views.spectrogram[:, 0, 48:, inside], atol=2e-2, rtol=0)
 
 
 def test_a_seed_disturbs_alike(transform):
     crop = 0.1 * torch.randn(2, 16_000 + 2 * transform.margin_samples, generator=generator())
-    settings = AugmentationParams(rawboost=5, spectrogram_bands=20)
-    one, same, other = (augmented(crop, settings, AUDIO, transform, generator(seed)) for seed in (1, 1, 2))
+    settings = AugmentationParams(rawboost=5)
+    one, same, other = (disturbed(crop, settings, AUDIO, transform, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(one.waveform, same.waveform)
-    assert torch.equal(one.cqt, same.cqt)
+    assert torch.equal(one.spectrogram, same.spectrogram)
     assert not torch.equal(one.waveform, other.waveform)
 
 
-def test_a_blanked_band_is_one_run_of_bins_no_wider_than_asked():
-    cqt = torch.randn(64, 2, 84, 5, generator=generator())
-    assert torch.equal(blank_bands(cqt, 0, generator()), cqt)
-    blanked = blank_bands(cqt, 16, generator())
-    hit = (blanked != cqt).any(1).all(-1)
-    widths = hit.sum(1)
-    assert widths.max() in range(10, 17)
-    assert len(set(widths.tolist())) > 5
-    assert (hit.int().diff(dim=1).abs().sum(1) <= 2).all()
-    mean = cqt[:, 0].mean((1, 2))[:, None, None].expand(-1, 84, 5)
-    torch.testing.assert_close(blanked[:, 0][hit], mean[hit])
-    assert (blanked[:, 1][hit] == 0).all()
+@pytest.mark.parametrize("channels", [1, 2])
+def test_what_is_blanked_is_one_band_and_one_stretch_no_wider_than_asked(channels):
+    whole = torch.randn(64, channels, 84, 50, generator=generator())
+    assert torch.equal(blank(whole, 0, 0, generator()), whole)
+    for axis, found in ((2, blank(whole, 16, 0, generator())), (3, blank(whole, 0, 16, generator()))):
+        hit = (found != whole).any(1).all(4 - axis)  # whole bins, whole frames
+        widths = hit.sum(1)
+        assert widths.max() in range(10, 17)
+        assert len(set(widths.tolist())) > 5
+        assert (hit.int().diff(dim=1).abs().sum(1) <= 2).all()
+        assert torch.equal((found != whole).any(1), hit[:, :, None].expand(-1, -1, 50) if axis == 2 else hit[:, None].expand(-1, 84, -1))
+        gone = found != whole
+        mean = whole[:, 0].mean((1, 2))[:, None, None].expand(-1, 84, 50)
+        torch.testing.assert_close(found[:, 0][gone[:, 0]], mean[gone[:, 0]])
+        assert (found[:, 1:][gone[:, 1:]] == 0).all()
+    both = blank(whole, 16, 16, generator()) != whole
+    assert both.any(1).all(2).any()
+    assert both.any(1).all(1).any()
+
+
+def test_linear_bands_show_a_tone_where_it_lies_and_at_its_instant(features, longest):
+    time = torch.arange(16_000) / 16_000
+    tone = 0.1 * torch.sin(2 * torch.pi * 5050 * time) * (time >= 0.5)
+    bands = LinearBands()(tone[None])
+    assert bands.shape == (1, 1, 80, 101)
+    assert bands[0, 0, :, 80].argmax() == 50  # bands 98.8 Hz apart
+    assert (bands[0, 0, 50].diff()).argmax() + 1 == pytest.approx(50, abs=1)
+    assert bands.min() == pytest.approx(np.log(1e-9))
+    spectrogram = SpectrogramParams(scale="linear", phase="none")
+    waveform, seen, _ = Clips(features, AUDIO, CQT, spectrogram)[longest, 3200, 1]
+    torch.testing.assert_close(seen, LinearBands()(waveform[None])[0])
+    crop, _, _ = Clips(features, AUDIO, CQT, spectrogram, LinearBands.margin_samples)[longest, 3200, 1]
+    noisy = disturbed(crop[None], AugmentationParams(rawboost=5), AUDIO, LinearBands(), generator())
+    torch.testing.assert_close(noisy.spectrogram, LinearBands()(noisy.waveform))
+    assert not torch.allclose(noisy.spectrogram[0], seen, atol=0.1)
 
 
 def rows(bonafide: int, made: int, others: int) -> pd.DataFrame:
@@ -198,5 +222,5 @@ def test_windows_cover_a_file_with_the_last_one_flush_right_on_the_frame_grid(sa
 def test_windows_name_their_utterance(protocol, features):
     found = list(windows(protocol, features.index, AUDIO, CQT))
     assert list(dict.fromkeys(name for name, _ in found)) == list(protocol["utterance_id"])
-    clips = Clips(features, AUDIO, CQT)
+    clips = Clips(features, AUDIO, CQT, ON_CQT)
     assert all(clips[name, start, 0][0].shape == (16_000,) and clips[name, start, 0][1].shape == (2, 84, FRAMES) for name, start in found)

@@ -49,7 +49,7 @@ def test_a_higher_score_is_more_bona_fide():
     torch.testing.assert_close(detection.cm_score, detection.logits[:, 1] - detection.logits[:, 0])
 
 
-@pytest.mark.parametrize(("chosen", "waveform", "cqt"), [("both", True, True), ("waveform", True, False), ("cqt", False, True)])
+@pytest.mark.parametrize(("chosen", "waveform", "cqt"), [("both", True, True), ("waveform", True, False), ("spectrogram", False, True)])
 def test_the_views_asked_for_have_an_effect_and_no_others(chosen, waveform, cqt):
     network, (sound, image), (other_sound, other_image) = build(views=chosen), views(seed=0), views(seed=1)
     base = network(sound, image).cm_score
@@ -90,7 +90,7 @@ def test_where_every_waveform_is_hidden_all_weights_have_a_gradient_still():
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-VARIANTS = ({}, {"head": "2d"}, {"views": "waveform"}, {"views": "cqt"})
+VARIANTS = ({}, {"head": "2d"}, {"views": "waveform"}, {"views": "spectrogram"})
 
 
 @pytest.mark.parametrize("settings", [*VARIANTS, {"spectrogram": {"bands": 4, "phase": "cos_sin"}}])
@@ -134,7 +134,7 @@ def test_batch_composition_changes_no_score(settings):
         {"head": "2d"},
         {"head_widths": (8, 8, 12, 16)},
         {"views": "waveform"},
-        {"views": "cqt"},
+        {"views": "spectrogram"},
     ],
     ids=str,
 )

@@ -242,7 +242,9 @@ def test_losses_are_what_the_score_loses(judge, spoof):
         heard = system.hear(recording)
         found = explain(system, recording, heard, "spoof")
         assert found.start == heard.starts[heard.scores.argmin()]
-        waveform, cqt, _ = Clips(recording, system.params.audio, system.params.cqt)[WHOLE, found.start, 0]
+        waveform, cqt, _ = Clips(recording, system.params.audio, system.params.cqt, system.detector.params.spectrogram)[
+            WHOLE, found.start, 0
+        ]
     with torch.no_grad():
         full = system.detector(waveform[None], cqt[None]).cm_score.item()
         deaf = system.detector(torch.zeros_like(waveform)[None], cqt[None]).cm_score.item()

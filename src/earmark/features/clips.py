@@ -1,6 +1,6 @@
-"""Clips as networks take them: a crop of the waveform and the CQT frames of the same instant.
+"""Clips as networks take them: a crop of the waveform and the spectrogram of the same instant.
 
-Shapes: B batch, T samples of a clip, K CQT bins, F frames of a clip.
+Shapes: B batch, T samples of a clip, C channels, K bins and F frames of its spectrogram: of a CQT 2, of linear bands 1.
 """
 
 from collections.abc import Iterator
@@ -14,61 +14,87 @@ from torch.utils.data import Dataset
 
 from earmark.audio.augment import rawboost
 from earmark.features.cqt import Cqt
+from earmark.features.linear import LinearBands
 from earmark.features.shards import Stored
 from earmark.networks.wavespec import clip_frames
-from earmark.params import AudioParams, AugmentationParams, CqtParams, TrainingParams
+from earmark.params import AudioParams, AugmentationParams, CqtParams, SpectrogramParams, TrainingParams
 
 
 class Views(NamedTuple):
-    """waveform (B, T) and cqt (B, 2, K, F) of the same instants."""
+    """waveform (B, T) and spectrogram (B, C, K, F) of the same instants."""
 
     waveform: Tensor
-    cqt: Tensor
+    spectrogram: Tensor
 
 
 class Clips(Dataset):
-    """Clips cut from stored utterances: item (utterance_id, first sample, label) → waveform, CQT (empty with a margin), label.
+    """Clips cut from stored utterances: item (utterance_id, first sample, label) → waveform, spectrogram (empty with a margin), label.
 
-    With `margin` > 0 the waveform has that many samples more on both sides (zeros beyond the file's ends) and its CQT is left to
-    `augmented`, which transforms what it disturbed.
+    With a `margin` the waveform has that many samples more on both sides (zeros beyond the file's ends) and its spectrogram is left to
+    `disturbed`, which transforms what it disturbed.
     """
 
-    def __init__(self, features: Stored, audio: AudioParams, cqt: CqtParams, margin: int = 0):
+    def __init__(self, features: Stored, audio: AudioParams, cqt: CqtParams, spectrogram: SpectrogramParams, margin: int | None = None):
         self.features, self.samples, self.hop, self.margin = features, audio.clip_samples, cqt.hop_samples, margin
         self.frames = clip_frames(audio.clip_samples)
+        self.bands = LinearBands() if spectrogram.scale == "linear" else None
 
     def __getitem__(self, item: tuple[str, int, int]) -> tuple[Tensor, Tensor, int]:
         """See the class."""
-        utterance, start, label = item
-        if not self.margin:
-            waveform = self.features.waveform(utterance, start, self.samples)
-            return torch.from_numpy(waveform), torch.from_numpy(self.features.cqt(utterance, start // self.hop, self.frames).copy()), label
+        return self.__getitems__([item])[0]
+
+    def __getitems__(self, items: list[tuple[str, int, int]]) -> list[tuple[Tensor, Tensor, int]]:
+        """A batch, as torch's loader asks for one: linear bands of all its clips at once cost half as much."""
+        waveforms = [self._waveform(utterance, start) for utterance, start, _ in items]
+        if self.margin is not None:
+            spectra = [torch.empty(0)] * len(items)
+        elif self.bands is not None:
+            spectra = self.bands(torch.stack(waveforms))
+        else:
+            spectra = [torch.from_numpy(self.features.cqt(name, start // self.hop, self.frames).copy()) for name, start, _ in items]
+        return [(waveform, spectrum, item[2]) for waveform, spectrum, item in zip(waveforms, spectra, items, strict=True)]
+
+    def _waveform(self, utterance: str, start: int) -> Tensor:
+        """(T,), or (margin + T + margin,)."""
+        if self.margin is None:
+            return torch.from_numpy(self.features.waveform(utterance, start, self.samples))
         left = min(start, self.margin)
         waveform = self.features.waveform(utterance, start - left, left + self.samples + self.margin)
-        padded = np.pad(waveform, (self.margin - left, left + self.samples + self.margin - len(waveform)))
-        return torch.from_numpy(padded), torch.empty(0), label
+        return torch.from_numpy(np.pad(waveform, (self.margin - left, left + self.samples + self.margin - len(waveform))))
 
 
-def augmented(waveform: Tensor, params: AugmentationParams, audio: AudioParams, cqt: Cqt, generator: Generator) -> Views:
-    """(B, margin + T + margin) → views of the disturbed clip: waveform first, then the CQT of just that waveform."""
-    noisy, margin, hop = rawboost(waveform, params, generator), cqt.margin_samples, cqt.params.hop_samples
+def disturbed(
+    waveform: Tensor, params: AugmentationParams, audio: AudioParams, transform: Cqt | LinearBands, generator: Generator
+) -> Views:
+    """(B, margin + T + margin) → views of the clip after RawBoost: waveform first, then the spectrogram of just that waveform."""
+    noisy, margin = rawboost(waveform, params, generator), transform.margin_samples
     if params.rawboost:  # it leaves the peak at 1, and level is a cue
         power = noisy[:, margin : margin + audio.clip_samples].square().mean(-1, keepdim=True)
         noisy = noisy * 10 ** (audio.level_dbfs / 20) * torch.rsqrt(power.clamp_min(1e-12))
-    frames = cqt(noisy)[..., margin // hop : margin // hop + clip_frames(audio.clip_samples)]
-    return Views(noisy[:, margin : margin + audio.clip_samples], blank_bands(frames, params.spectrogram_bands, generator))
+    clip = noisy[:, margin : margin + audio.clip_samples]
+    if isinstance(transform, LinearBands):
+        return Views(clip, transform(clip))
+    first = margin // transform.params.hop_samples
+    return Views(clip, transform(noisy)[..., first : first + clip_frames(audio.clip_samples)])
 
 
-def blank_bands(cqt: Tensor, widest: int, generator: Generator) -> Tensor:
-    """(B, 2, K, F) with one random band of up to `widest` bins a clip set to the clip's mean log-magnitude and to phase 0."""
-    if not widest:
-        return cqt
-    bins = torch.arange(cqt.shape[2])
-    width = torch.randint(0, widest + 1, (len(cqt), 1), generator=generator)
-    first = torch.randint(0, cqt.shape[2], (len(cqt), 1), generator=generator)
-    hit = ((bins >= first) & (bins < first + width)).to(cqt.device)[:, None, :, None]
-    fill = torch.stack((cqt[:, 0].mean((1, 2)), torch.zeros(len(cqt), device=cqt.device)), dim=1)[:, :, None, None]
-    return torch.where(hit, fill, cqt)
+def blank(spectrogram: Tensor, bins: int, frames: int, generator: Generator) -> Tensor:
+    """(B, C, K, F) with a random band of up to `bins` and a random stretch of up to `frames` of each clip taken out (SpecAugment).
+
+    There the log-magnitude is the clip's mean and the phase 0.
+    """
+    fill = torch.zeros_like(spectrogram[:, :, :1, :1])
+    fill[:, 0] = spectrogram[:, 0].mean((1, 2), keepdim=True)
+    for axis, widest in ((2, bins), (3, frames)):
+        if not widest:
+            continue
+        count, size = len(spectrogram), spectrogram.shape[axis]
+        width = torch.randint(0, widest + 1, (count, 1), generator=generator)
+        first = torch.randint(0, size, (count, 1), generator=generator)
+        place = torch.arange(size)
+        hit = ((place >= first) & (place < first + width)).to(spectrogram.device)
+        spectrogram = torch.where(hit[:, None, :, None] if axis == 2 else hit[:, None, None, :], fill, spectrogram)
+    return spectrogram
 
 
 def draw(rows: pd.DataFrame, index: pd.DataFrame, audio: AudioParams, cqt: CqtParams, training: TrainingParams, seed: Any) -> list:

@@ -113,6 +113,31 @@ class Recording:
         return self._cached[number]
 
 
+class Several:
+    """Recordings as utterances of their places among them, from "0" on. Serves as `Stored` where windows are scored."""
+
+    def __init__(self, recordings: Sequence[Recording]):
+        self.recordings = {str(number): recording for number, recording in enumerate(recordings)}
+        self.index = pd.DataFrame({"samples": [len(recording.raw) for recording in recordings]}, index=list(self.recordings))
+
+    @property
+    def usable(self) -> pd.DataFrame:
+        """All of them."""
+        return self.index
+
+    def fingerprint(self, number: int) -> str:
+        """Features made of them are never kept."""
+        return WHOLE
+
+    def waveform(self, utterance: str, start: int = 0, samples: int | None = None) -> np.ndarray:
+        """As of `Recording`."""
+        return self.recordings[utterance].waveform(WHOLE, start, samples)
+
+    def cqt(self, utterance: str, start: int = 0, frames: int | None = None) -> np.ndarray:
+        """As of `Recording`."""
+        return self.recordings[utterance].cqt(WHOLE, start, frames)
+
+
 class Opened(NamedTuple):
     """What is to be judged of a file: its voices as recordings, what was heard of it, and a row a channel."""
 

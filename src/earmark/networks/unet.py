@@ -1,4 +1,4 @@
-"""Light U-Net on the CQT. Shapes: B batch, K CQT bins, F frames, C channels."""
+"""Light U-Net on a spectrogram. Shapes: B batch, K bins, F frames, C channels."""
 
 import torch
 from torch import Tensor, nn
@@ -9,20 +9,20 @@ from earmark.params import SpectrogramParams
 PHASE_CHANNELS = {"none": 1, "angle": 2, "cos_sin": 3}  # with the magnitude's
 
 
-def channels(cqt: Tensor, phase: str) -> Tensor:
-    """(B, 2, K, F) log-magnitude and phase → (B, 1–3, K, F): log-magnitude standardised per clip, phase as asked for."""
-    magnitude = cqt[:, :1]
+def channels(spectrogram: Tensor, phase: str) -> Tensor:
+    """(B, 1–2, K, F) log-magnitude, phase → (B, 1–3, K, F): log-magnitude standardised per clip, phase as asked for."""
+    magnitude = spectrogram[:, :1]
     deviation, mean = torch.std_mean(magnitude, dim=(1, 2, 3), keepdim=True)
     parts = [(magnitude - mean) / (deviation + 1e-5)]
     if phase == "angle":
-        parts.append(cqt[:, 1:] / torch.pi)
+        parts.append(spectrogram[:, 1:] / torch.pi)
     elif phase == "cos_sin":
-        parts += [cqt[:, 1:].cos(), cqt[:, 1:].sin()]
+        parts += [spectrogram[:, 1:].cos(), spectrogram[:, 1:].sin()]
     return torch.cat(parts, dim=1)
 
 
 class UNet(nn.Module):
-    """(B, 2, K, F) → features at three scales (B, C¹, K', F'), (B, C², K'/2, F'/2), (B, C³, K'/4, F'/4), K' = K / stem_stride.
+    """(B, 1–2, K, F) → features at three scales (B, C¹, K', F'), (B, C², K'/2, F'/2), (B, C³, K'/4, F'/4), K' = K / stem_stride.
 
     Residual blocks on the way down, one convolution a scale on the way up; each scale is read after the decoder.
     """
@@ -38,9 +38,9 @@ class UNet(nn.Module):
         self.up2 = _convolution(third + second, second, 3)
         self.up1 = _convolution(second + first, first, 3)
 
-    def forward(self, cqt: Tensor) -> list[Tensor]:
+    def forward(self, spectrogram: Tensor) -> list[Tensor]:
         """See the class; shallow (finest) first."""
-        first = self.stem(channels(cqt, self.phase))
+        first = self.stem(channels(spectrogram, self.phase))
         second = self.down2(first)
         third = self.down3(second)
         second = self.up2(torch.cat((_resize(third, second), second), dim=1))

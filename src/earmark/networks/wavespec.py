@@ -1,6 +1,6 @@
 """WaveSpec (Jin, Lang, Leng, ICASSP 2025): two synchronised views of a clip, fused at three scales.
 
-Shapes: B batch, T samples, K CQT bins, F frames, E embedding.
+Shapes: B batch, T samples, C = 2 channels and K bins of a CQT, or one channel of linear bands, F frames, E embedding.
 """
 
 from typing import Any, NamedTuple
@@ -28,12 +28,12 @@ class Detection(NamedTuple):
 
 
 class WaveSpec(nn.Module):
-    """Waveform (B, T) and CQT (B, 2, K, F) of the same instant → embedding and logits."""
+    """Waveform (B, T) and spectrogram (B, C, K, F) of the same instant → embedding and logits."""
 
     def __init__(self, params: WaveSpecParams, encoder: dict[str, Any]):
         super().__init__()
         self.params, self.encoder_configuration = params, encoder
-        self.encoder = TappedWav2Vec2(encoder, params.encoder.taps) if params.views != "cqt" else None
+        self.encoder = TappedWav2Vec2(encoder, params.encoder.taps) if params.views != "spectrogram" else None
         self.unet = UNet(params.spectrogram) if params.views != "waveform" else None
         width = int(encoder["hidden_size"]) if self.encoder is not None else None
         spectra = [channels * params.spectrogram.bands if self.unet is not None else None for channels in params.spectrogram.widths]
@@ -46,10 +46,10 @@ class WaveSpec(nn.Module):
         self.dropout = nn.Dropout(params.dropout)
         self.classifier = nn.Linear(params.head_widths[-1], 2)
 
-    def forward(self, waveform: Tensor, cqt: Tensor) -> Detection:
+    def forward(self, waveform: Tensor, spectrogram: Tensor) -> Detection:
         """See the class."""
         views = self._encode(self.encoder, waveform) if self.encoder is not None else [None] * 3
-        spectra = self.unet(cqt) if self.unet is not None else [None] * 3
+        spectra = self.unet(spectrogram) if self.unet is not None else [None] * 3
         fused = None
         for fusion, view, spectrum in zip(self.fusion, views, spectra, strict=True):
             fused = fusion(None if view is None else view.transpose(1, 2), None if spectrum is None else self._pool(spectrum), fused)

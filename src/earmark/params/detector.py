@@ -39,8 +39,11 @@ class EncoderParams(Wav2Vec2Params):
 
 
 class SpectrogramParams(Section):
-    """Spectrogram encoder: light U-Net on the CQT."""
+    """Spectrogram encoder: light U-Net on the CQT, or on linear bands."""
 
+    scale: Literal["cqt", "linear"] = setting(
+        "cqt", "paper", "frequencies of the view: the stored CQT's, or 80 linear bands up to 8 kHz every 10 ms, made of the waveform"
+    )
     phase: Literal["angle", "cos_sin", "none"] = setting(
         "angle", "paper", "phase channel: phase/π, its cosine and sine, or none (ablation)"
     )
@@ -48,11 +51,17 @@ class SpectrogramParams(Section):
     stem_stride: Literal[1, 2, 4] = setting(1, "ours", "stride of the stem over time and frequency")
     bands: int = setting(1, "ours", "frequency bands kept when the frequency axis is pooled; 1: mean over all", ge=1, le=16)
 
+    @model_validator(mode="after")
+    def _phase_is_of_the_cqt(self):
+        if self.scale == "linear" and self.phase != "none":
+            raise ValueError(f"phase {self.phase} is the CQT's: with scale linear it must be none")
+        return self
+
 
 class WaveSpecParams(Section):
     """Detector network."""
 
-    views: Literal["both", "waveform", "cqt"] = setting("both", "paper", "which views enter; one alone is an ablation")
+    views: Literal["both", "waveform", "spectrogram"] = setting("both", "paper", "which views enter; one alone is an ablation")
     view_dropout: float = setting(0.0, "ours", "share of training clips whose waveform view is hidden from the fusion", ge=0, lt=1)
     encoder: EncoderParams = EncoderParams()
     spectrogram: SpectrogramParams = SpectrogramParams()
@@ -90,7 +99,8 @@ class AugmentationParams(Section):
     impulse_percent: float = setting(10, "port", "P, upper share of samples hit by impulsive noise", ge=0, le=100)
     impulse_gain: float = setting(2, "port", "g_sd of the impulsive noise", ge=0)
     snr_db: tuple[float, float] = setting((10, 40), "port", "range of the stationary noise's signal-to-noise ratio")
-    spectrogram_bands: int = setting(0, "ours", "widest band of CQT bins blanked in training; 0 off", ge=0)
+    spectrogram_bands: int = setting(0, "ours", "widest band of the spectrogram view's bins blanked in training; 0 off", ge=0)
+    spectrogram_frames: int = setting(0, "ours", "longest stretch of the spectrogram view's frames blanked in training; 0 off", ge=0)
 
 
 class ScoringParams(Section):

@@ -1,4 +1,4 @@
-"""The evidence report: one recording's verdict as a page for people. Shapes: W windows, K CQT bins, F frames, M moments, N bands."""
+"""The evidence report: one recording's verdict as a page for people. Shapes: W windows, K bins, F frames, M moments, N bands."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from earmark.audio.decode import SAMPLE_RATE
 from earmark.calibration import NAMES
+from earmark.features.linear import BANDS
 from earmark.features.recording import Recording
-from earmark.params import CqtParams
+from earmark.params import Params
 from earmark.report.clock import clock
 from earmark.report.figures import BLUE, GREY, PALE, RED, STYLE
 from earmark.report.pages import embed, render
@@ -21,7 +22,7 @@ TONES = {"bonafide": "good", "spoof": "bad", "inconclusive": "unsure"}
 COLUMNS = 1400  # of the waveform's envelope
 
 
-def evidence_page(verdict: Verdict, recording: Recording, evidence: Evidence, cqt: CqtParams, coverage: float) -> str:
+def evidence_page(verdict: Verdict, recording: Recording, evidence: Evidence, params: Params) -> str:
     """The whole page."""
     return render(
         "evidence.html.j2",
@@ -33,9 +34,9 @@ def evidence_page(verdict: Verdict, recording: Recording, evidence: Evidence, cq
         timeline=embed(draw_timeline(verdict, recording)),
         window=len(evidence.waveform) / SAMPLE_RATE,
         tracing=_trace(verdict) if verdict.source else "",
-        coverage=f"{coverage:.0%}",
+        coverage=f"{params.ensemble.coverage:.0%}",
         decided=_weigh(evidence),
-        spectrum=embed(draw_evidence(evidence, cqt)),
+        spectrum=embed(draw_evidence(evidence, hertz(params))),
         start=float(recording.seconds(np.array([evidence.start]))[0]),
         facts=_facts(verdict),
     )
@@ -130,25 +131,32 @@ def draw_timeline(verdict: Verdict, recording: Recording) -> Figure:
     return figure
 
 
+def hertz(params: Params) -> dict[int, str]:
+    """Bins of the spectrogram view that are marked on its axis, and their frequencies: octaves of a CQT, every 1,000 Hz of linear bands."""
+    if params.wavespec.spectrogram.scale == "linear":
+        return {kilo * BANDS // 8: f"{1000 * kilo}" for kilo in range(8)}
+    cqt = params.cqt
+    return {tick: f"{cqt.fmin_hz * 2 ** (tick / cqt.bins_per_octave):.0f}" for tick in range(0, cqt.bins, cqt.bins_per_octave)}
+
+
 @mpl.rc_context({**STYLE, "axes.grid": False})
-def draw_evidence(evidence: Evidence, cqt: CqtParams) -> Figure:
-    """Magnitude and phase of the CQT, and the losses over time and over bins, of one window on one time axis."""
-    figure = Figure(figsize=(11, 7.6), layout="constrained")
-    magnitude, phase, by_bin, by_time = figure.subplots(4, 1, sharex=True, height_ratios=[2, 2, 2, 0.9])
-    seconds = len(evidence.waveform) / SAMPLE_RATE
-    place = {"aspect": "auto", "origin": "lower", "extent": (0, seconds, 0, cqt.bins), "interpolation": "nearest"}
-    low, high = np.percentile(evidence.cqt[0], [1, 99.5])
-    magnitude.imshow(evidence.cqt[0], cmap="magma", vmin=low, vmax=high, **place)
-    phase.imshow(evidence.cqt[1], cmap="twilight", **place)
+def draw_evidence(evidence: Evidence, ticks: dict[int, str]) -> Figure:
+    """Magnitude and, of a CQT, phase, and the losses over time and over bins, of one window on one time axis."""
+    figure, shown = Figure(figsize=(11, 7.6), layout="constrained"), list(zip(("magnitude", "phase"), evidence.spectrogram, strict=False))
+    *spectra, by_bin, by_time = figure.subplots(len(shown) + 2, 1, sharex=True, height_ratios=[*[2] * (len(shown) + 1), 0.9])
+    seconds, bins = len(evidence.waveform) / SAMPLE_RATE, evidence.spectrogram.shape[1]
+    place = {"aspect": "auto", "origin": "lower", "extent": (0, seconds, 0, bins), "interpolation": "nearest"}
+    for axes, (name, values) in zip(spectra, shown, strict=True):
+        low, high = (-np.pi, np.pi) if name == "phase" else np.percentile(values, [1, 99.5])
+        axes.imshow(values, cmap="twilight" if name == "phase" else "magma", vmin=low, vmax=high, **place)
     top = max(np.abs(evidence.by_bin).max(), 1e-12)
     by_bin.imshow(evidence.by_bin, cmap="RdBu", vmin=-top, vmax=top, **place)
     moments = len(evidence.by_time)
     colours = np.where(evidence.by_time > 0, BLUE, RED)
     by_time.bar((np.arange(moments) + 0.5) * seconds / moments, evidence.by_time, width=0.9 * seconds / moments, color=colours)
     by_time.axhline(0, color=GREY, lw=0.8)
-    for axes, name in ((magnitude, "magnitude"), (phase, "phase"), (by_bin, "loss by band")):
-        ticks = np.arange(0, cqt.bins, cqt.bins_per_octave)
-        axes.set_yticks(ticks, [f"{cqt.fmin_hz * 2 ** (tick / cqt.bins_per_octave):.0f}" for tick in ticks], fontsize=8)
+    for axes, name in zip((*spectra, by_bin), (*(name for name, _ in shown), "loss by band"), strict=True):
+        axes.set_yticks(list(ticks), list(ticks.values()), fontsize=8)
         axes.set_ylabel(f"{name}\nHz")
     by_time.set(ylabel="loss", xlabel="seconds in the window")
     return figure

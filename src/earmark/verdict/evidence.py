@@ -1,7 +1,7 @@
 """Why the detector said so: what its score loses when parts of what it heard are taken away (captum's feature ablation).
 
 Gradients along a path from silence say nothing here, since both views are brought to unit variance before they are read.
-Shapes: T samples of a clip, K CQT bins, F frames, M moments, N bands.
+Shapes: T samples of a clip, C channels, K bins and F frames of its spectrogram, M moments, N bands.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Evidence:
 
     start: int  # first sample
     waveform: Floats  # (T,)
-    cqt: Floats  # (2, K, F) log-magnitude and phase
+    spectrogram: Floats  # (C, K, F) log-magnitude and, of a CQT, phase
     score: float
     by_view: dict[str, float]  # loss without the waveform view, without the spectrogram view
     by_time: Floats  # (M,) without a moment of both views
@@ -38,20 +38,20 @@ class Evidence:
 def explain(system: System, recording: Recording, heard: Heard, decision: Decision) -> Evidence:
     """Ablate the window with the highest score where that was decided to be bona fide, else the one with the lowest."""
     number = int(heard.scores.argmax() if decision == "bonafide" else heard.scores.argmin())
-    clips = Clips(recording, system.params.audio, system.params.cqt)
-    waveform, cqt, _ = clips[WHOLE, int(heard.starts[number]), 0]
-    inputs = waveform[None].to(system.runner.device), cqt[None].to(system.runner.device)
+    clips = Clips(recording, system.params.audio, system.params.cqt, system.detector.params.spectrogram)
+    waveform, spectrogram, _ = clips[WHOLE, int(heard.starts[number]), 0]
+    inputs = waveform[None].to(system.runner.device), spectrogram[None].to(system.runner.device)
     loss = Losses(system, inputs)
-    samples, bins, frames = waveform.shape[-1], cqt.shape[-2], cqt.shape[-1]
+    samples, bins, frames = waveform.shape[-1], *spectrogram.shape[-2:]
     times = [(torch.arange(length) * MOMENTS // length).expand_as(part[0]) for length, part in zip((samples, frames), inputs, strict=True)]
     grid = (torch.arange(bins) * BANDS // bins)[:, None] * MOMENTS + times[1][0]
     untouched = torch.full_like(times[0], BANDS * MOMENTS)
-    by_bin = loss(untouched, grid.expand_as(cqt), BANDS * MOMENTS + 1)[:-1].reshape(BANDS, MOMENTS)
+    by_bin = loss(untouched, grid.expand_as(spectrogram), BANDS * MOMENTS + 1)[:-1].reshape(BANDS, MOMENTS)
     views = loss(torch.zeros_like(times[0]), torch.ones_like(times[1]), 2)
     return Evidence(
         start=int(heard.starts[number]),
         waveform=waveform.double().numpy(),
-        cqt=cqt.double().numpy(),
+        spectrogram=spectrogram.double().numpy(),
         score=float(heard.scores[number]),
         by_view=dict(zip(("waveform", "spectrogram"), views.tolist(), strict=True)),
         by_time=loss(times[0], times[1], MOMENTS),
@@ -64,14 +64,14 @@ class Losses:
 
     def __init__(self, system: System, inputs: tuple[Tensor, Tensor]):
         self.system, self.inputs = system, inputs
-        cqt = inputs[1]
-        blank = torch.stack((cqt[:, 0].mean((1, 2), keepdim=True).expand_as(cqt[:, 0]), torch.zeros_like(cqt[:, 1])), dim=1)
+        blank = torch.zeros_like(inputs[1])
+        blank[:, 0] = inputs[1][:, 0].mean((1, 2), keepdim=True)
         self.baselines = torch.zeros_like(inputs[0]), blank
 
     @torch.no_grad()
-    def __call__(self, waveform: Tensor, cqt: Tensor, count: int) -> Floats:
-        """(T,), (2, K, F) numbers of the part that each value belongs to, below `count` → (count,) losses."""
-        masks = tuple(mask[None].to(self.system.runner.device) for mask in (waveform, cqt))
+    def __call__(self, waveform: Tensor, spectrogram: Tensor, count: int) -> Floats:
+        """(T,), (C, K, F) numbers of the part that each value belongs to, below `count` → (count,) losses."""
+        masks = tuple(mask[None].to(self.system.runner.device) for mask in (waveform, spectrogram))
         found = FeatureAblation(self.score).attribute(
             self.inputs,
             baselines=self.baselines,
@@ -84,6 +84,6 @@ class Losses:
             losses[mask.cpu().numpy().ravel()] = loss.double().cpu().numpy().ravel()
         return losses
 
-    def score(self, waveform: Tensor, cqt: Tensor) -> Tensor:
+    def score(self, waveform: Tensor, spectrogram: Tensor) -> Tensor:
         """(B,) cm_score."""
-        return self.system.detector(waveform, cqt).cm_score
+        return self.system.detector(waveform, spectrogram).cm_score

@@ -1,0 +1,33 @@
+"""A log filter bank of linear bands: what vocoders leave above 3 kHz is 50 to 200 Hz wide, and a CQT's bins are 430 Hz wide at 7 kHz.
+
+Linear filters tell spoofs better than those of a mel scale (Sahidullah, Kinnunen, Hanilçi, Interspeech 2015).
+Shapes: B batch, T samples, F = T // 160 + 1 frames (100 Hz).
+"""
+
+import torch
+import torchaudio
+from torch import Tensor, nn
+
+from earmark.audio.decode import SAMPLE_RATE
+
+BANDS, HOP, WINDOW, SIZE = 80, 160, 400, 512
+FLOOR = 1e-9  # of a band's energy, about 100 dB below that of speech at -26 dBFS
+
+
+class LinearBands(nn.Module):
+    """(B, T) → (B, 1, 80, F) natural logarithm of the energies of 80 triangular bands up to 8 kHz."""
+
+    margin_samples = 0  # frames see nothing beyond the clip: its ends are mirrored
+
+    def __init__(self):
+        super().__init__()
+        bank = torchaudio.functional.linear_fbanks(SIZE // 2 + 1, 0.0, SAMPLE_RATE / 2, BANDS, SAMPLE_RATE)
+        self.register_buffer("bank", bank.T.contiguous(), persistent=False)
+        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor) -> Tensor:
+        """See the class."""
+        spectrum = torch.stft(waveform, SIZE, HOP, WINDOW, self.get_buffer("window"), return_complex=True)
+        energy = torch.addcmul(spectrum.real.square(), spectrum.imag, spectrum.imag)  # a fifth of the time of abs(), which avoids overflow
+        return (self.get_buffer("bank") @ energy).clamp_min(FLOOR).log()[:, None]
