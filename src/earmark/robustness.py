@@ -83,16 +83,16 @@ def _interval(part: pd.DataFrame, key: NDArray[np.bool_], level: float, params: 
 
 
 def _score(system: System, trial: Any, params: RobustnessParams, seed: int) -> list[dict[str, Any]]:
-    """One trial's rows, a degradation each; degraded in threads, scored one after the other."""
+    """One trial's rows, a degradation each; degraded in threads, scored together."""
     waveform, _ = read(trial.path, system.params.decoding)
     jobs = list(degradations(params))
     # a generator of its own for every trial and degradation, so that neither order nor number of others changes what is heard
     generators = [np.random.default_rng((seed, int(trial.digest[:8], 16), number)) for number in range(len(jobs))]
     with ThreadPoolExecutor() as pool:
-        degraded = pool.map(lambda job: job[0][2](waveform, job[1]), zip(jobs, generators, strict=True))
-        rows = []
-        for (degradation, level, _), heard in zip(jobs, degraded, strict=True):
-            score = system.hear(Recording(heard, system.params.audio, system.transform)).cm_score
-            row = {"utterance_id": trial.utterance_id, "degradation": degradation, "level": level, "cm_score": score}
-            rows.append(row | {"llr": float(system.calibration.llr(score))})
+        degraded = list(pool.map(lambda job: job[0][2](waveform, job[1]), zip(jobs, generators, strict=True)))
+    heard = system.hear_all([Recording(sound, system.params.audio, system.transform) for sound in degraded])
+    rows = []
+    for (degradation, level, _), found in zip(jobs, heard, strict=True):
+        row = {"utterance_id": trial.utterance_id, "degradation": degradation, "level": level, "cm_score": found.cm_score}
+        rows.append(row | {"llr": float(system.calibration.llr(found.cm_score))})
     return rows
