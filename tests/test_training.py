@@ -281,6 +281,12 @@ def test_the_network_ends_with_the_weights_of_the_best_dev_epoch(tmp_path):
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
 
 
+def test_the_last_epoch_is_kept_where_that_is_asked_for(tmp_path):
+    task, state, history = follow([0.4, 0.2, 0.1, 0.3], tmp_path, keep="last", patience=1)
+    assert (state.best_epoch, len(history)) == (3, 4)
+    assert task.objective.network.weight.item() == task.weights[3]
+
+
 def test_training_stops_after_patience_epochs_without_a_better_eer(tmp_path):
     _, state, history = follow([0.4, 0.2, 0.3, 0.2, 0.1, 0.1], tmp_path, patience=2)
     assert len(history) == 4

@@ -34,11 +34,11 @@ class State:
     optimizer: torch.optim.Optimizer
     epoch: int = 0
     step: int = 0  # optimiser steps done in this epoch
-    best_value: float = math.inf  # least criterion of any epoch
+    best_value: float = math.inf  # criterion of the epoch that is kept, of the best the least of any
     best_epoch: int = -1
     totals: dict[str, float] = field(default_factory=dict)  # sums over this epoch's steps
     history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)  # the network's weights after the best epoch
+    best: dict[str, Tensor] = field(default_factory=dict)  # the network's weights after that epoch
 
     COUNTERS: ClassVar = ("epoch", "step", "best_value", "best_epoch", "totals", "history")
 
@@ -117,7 +117,8 @@ def load(clips: Dataset, micro: list[list[Any]], first: int, workers: int, accel
 
 
 def fit(state: State, task: Task, runner: Runner) -> list[dict[str, float]]:
-    """Train to the last epoch or until the criterion stops falling; return a row an epoch. The network ends with the best epoch's weights.
+    """Train to the last epoch or until the criterion stops falling; return a row an epoch. The network ends with the weights of the best
+    epoch, or of the last where `keep` says so.
 
     A checkpoint is written every `checkpoint_minutes` and after each epoch; one that is there is taken up.
     Errors: InputError when the loss is not finite, naming epoch and step, or when the checkpoint is of other settings.
@@ -132,7 +133,7 @@ def fit(state: State, task: Task, runner: Runner) -> list[dict[str, float]]:
         while state.epoch < training.epochs and state.epoch - 1 - state.best_epoch < training.patience:
             _epoch(state, task, runner, total, lambda done, note: bar.update(shown, completed=done, note=note))
             _average_buffers(state.objective, runner.accelerator)
-            _close_epoch(state, task)
+            _close_epoch(state, task, training.keep)
             _tell(state, runner.series)
             if main:
                 state.save(runner.checkpoint, runner.identity)
@@ -216,11 +217,11 @@ def _step(state: State, model: nn.Module, task: Task, runner: Runner, batches: A
     return values
 
 
-def _close_epoch(state: State, task: Task) -> None:
-    """Validate, keep the weights if they are the best yet, and begin the next epoch's counters."""
+def _close_epoch(state: State, task: Task, keep: str) -> None:
+    """Validate, keep the weights if they are the best yet or the last are wanted, and begin the next epoch's counters."""
     state.objective.eval()
     row = {"epoch": state.epoch + 1, **{name: total / state.step for name, total in state.totals.items()}, **task.validate()}
-    if row[task.criterion] < state.best_value:
+    if keep == "last" or row[task.criterion] < state.best_value:
         state.best_value, state.best_epoch = row[task.criterion], state.epoch
         state.best = {name: tensor.detach().cpu().clone() for name, tensor in network(state).state_dict().items()}
     state.history.append(row)

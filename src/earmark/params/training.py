@@ -18,7 +18,10 @@ class TrainingParams(Section):
     warmup_steps: int = setting(0, "ours", "steps of linear warm-up before the cosine", ge=0)
     halve_epochs: int = setting(0, "ours", "halve the learning rate every so many epochs instead of the cosine; 0: cosine", ge=0)
     frozen_epochs: int = setting(1, "port", "first epochs in which a pretrained encoder is frozen", ge=0)
-    patience: int = setting(10, "ours", "epochs without a better dev EER before training stops", ge=1)
+    patience: int = setting(10, "ours", "epochs without a better dev EER before training stops, unless the last is kept", ge=1)
+    keep: Literal["best", "last"] = setting(
+        "best", "ours", "epoch whose weights are kept: the best on dev, or the last, where dev has too few trials to tell epochs apart"
+    )
     clip_norm: float = setting(1.0, "ours", "largest gradient norm", gt=0)
     balance: bool = setting(False, "ours", "draw bona fide and spoof equally often, made spoofs and others by `made_share`")
     made_share: float = setting(0.5, "ours", "share of copy-synthesised clips among spoofs drawn when `balance` is on", ge=0, le=1)
