@@ -9,9 +9,9 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
 
 from earmark import InputError
+from earmark.odds import expit, logit
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]

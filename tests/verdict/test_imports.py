@@ -1,14 +1,19 @@
 """What a verdict waits for: a short recording is judged in less time than what training and pages need takes to import."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 from earmark import stages
+from earmark.registry.register import REQUIREMENTS
 
+ROOT = Path(__file__).resolve().parents[2]
 REPORT = """
 import sys
 from earmark.__main__ import main
@@ -45,8 +50,7 @@ def judged(done, corpus) -> set[str]:
         ("sympy", "the Conformer asks for no padding mask, whose check imports it"),
         ("accelerate", "one process on one device: networks/compute"),
         ("sklearn", "what it fitted is stored as numbers"),
-        ("scipy.optimize", "what it fitted is stored as numbers"),
-        ("scipy.stats", "nnAudio's filters are designed without scipy.signal"),
+        ("scipy", "what it fitted is stored as numbers; earmark.odds"),
         ("nnAudio", "its filters are designed in features/cqt"),
         ("matplotlib", "pages are for --html"),
         ("jinja2", "pages are for --html"),
@@ -68,3 +72,10 @@ def test_help_imports_nothing_that_computes():
     out, modules = run("--help")
     assert "check" in out
     assert not {"torch", "pandas", "numpy", "scipy", "sklearn", "matplotlib", "mlflow", "transformers", "kfp"} & modules
+
+
+def test_a_registered_model_asks_for_what_a_verdict_loads_and_no_more(judged):
+    needed = {name.lower() for module in {name.split(".")[0] for name in judged} for name in packages_distributions().get(module, [])}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    own = {re.split(r"[^\w-]", name)[0].lower() for name in project}
+    assert (own & needed) - {"typer"} == set(REQUIREMENTS) - {"av", "soxr", "mlflow"}  # the decoder's, and what serves it

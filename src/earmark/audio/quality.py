@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import rfft
 
 from earmark.audio.decode import SAMPLE_RATE
 
@@ -32,7 +31,7 @@ def find_bandwidth(blocks: Iterable[np.ndarray]) -> float:
     for block in blocks:
         padded = np.pad(block, (0, max(0, SPECTRUM - len(block))))
         frames = np.lib.stride_tricks.sliding_window_view(padded, SPECTRUM)[:: SPECTRUM // 2]
-        total += np.square(np.abs(np.asarray(rfft(frames * window, axis=1))), dtype=np.float64).sum(axis=0)
+        total += np.square(np.abs(np.fft.rfft(frames * window, axis=1)), dtype=np.float64).sum(axis=0)
     return float(np.flatnonzero(total >= total.max() * 10 ** (-BAND_DB / 10))[-1]) * SAMPLE_RATE / SPECTRUM
 
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.fft import irfft
 from torch import Tensor, nn
 
 from earmark.params import CqtParams
@@ -86,7 +85,7 @@ def _lowpass(taps: int = 256, transition: float = 0.001) -> Tensor:
     """(taps,) half-band filter by the window method: flat to the edge of the transition, 0 beyond it (scipy.signal.firwin2)."""
     grid = np.linspace(0, 1, taps + 1)
     gain = np.interp(grid, [0, 0.5 / (1 + transition), 0.5 * (1 + transition), 1], [1.0, 1.0, 0.0, 0.0])
-    response = irfft(gain * np.exp(-(taps - 1) / 2.0 * 1j * np.pi * grid))
+    response = np.fft.irfft(gain * np.exp(-(taps - 1) / 2.0 * 1j * np.pi * grid))
     return torch.from_numpy((response[:taps] * _cosine_window(taps, 0.54, periodic=False)).astype(np.float32))
 
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 RUN_TAG = "earmark.bundle"
-NEEDED = ("accelerate", "av", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "rich", "safetensors", "scikit-learn", "scipy")
-REQUIREMENTS = (*NEEDED, "soundfile", "soxr", "torch", "torchaudio", "transformers")
+# what a verdict loads, and the decoder's process beside it
+REQUIREMENTS = ("av", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors", "soxr", "torch", "torchaudio")
 PACKAGE = Path(__file__).resolve().parents[1]
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.special import expit
 
+from earmark.odds import expit
 from earmark.report.figures import BLUE, GREY, KEY_COLOURS, KEY_NAMES, RED, STYLE, panels, save
 
 Scores = NDArray[np.float64]

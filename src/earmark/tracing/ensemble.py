@@ -13,11 +13,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import logsumexp, softmax
 
 from earmark import InputError, checkpoint
 from earmark.metrics.detection import DetectionCurve, eer_point
 from earmark.metrics.tracing import auroc
+from earmark.odds import logsumexp, softmax
 from earmark.tracing.trials import UNSEEN, Labels
 from earmark.tracing.unseen import SCORES, Bank, unit
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import logsumexp
 
 from earmark import InputError
 from earmark.files import read_table, write_table
+from earmark.odds import logsumexp
 from earmark.params import EnsembleParams, TracerParams
 from earmark.tracing.embedding import read_outputs
 from earmark.tracing.ensemble import FILE, FUSION, ORIENTATION, Answer, Ensemble, Matrix, Output, save

@@ -8,8 +8,8 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
+from earmark.odds import logsumexp
 from earmark.params import GmmParams
 
 Matrix = NDArray[np.float64]

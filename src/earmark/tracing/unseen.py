@@ -9,9 +9,9 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import logsumexp, softmax
 
 from earmark import InputError
+from earmark.odds import logsumexp, softmax
 
 Matrix = NDArray[np.float64]
 BLOCK = 4096  # rows whose distances are held at once

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import logit
 
 from earmark import InputError
 from earmark.audio.decode import SAMPLE_RATE
@@ -16,6 +15,7 @@ from earmark.audio.sound import Track
 from earmark.calibration import Decision, probability_of_spoof
 from earmark.features.recording import WHOLE, Opened, Recording, open_recordings
 from earmark.files import file_digest
+from earmark.odds import logit
 from earmark.system import Floats, Heard, System
 from earmark.tracing.enrolment import Enrolled
 from earmark.tracing.ensemble import Answer
