@@ -79,6 +79,7 @@ def imported(done, tiny, tmp_path_factory) -> dict[str, set[str]]:
     return {name: {str(Path(path).resolve().relative_to(ROOT)) for path in paths} for name, paths in found.items()}
 
 
+@pytest.mark.xdist_group("imports")  # what they look at is made once
 @pytest.mark.parametrize("name", DVC)
 def test_code_dependencies_cover_what_the_stage_really_imports(imported, name):
     followed = [dependency for dependency in PIPELINE[name]["deps"] if dependency.startswith("src/")]
