@@ -19,13 +19,15 @@ from earmark.calibration import Calibration
 from earmark.evaluation import read_scores
 from earmark.features.clips import Clips
 from earmark.features.recording import WHOLE, open_recordings
-from earmark.params import ComputeParams
+from earmark.networks.wavespec import WaveSpec
+from earmark.params import ComputeParams, CqtParams, SpectrogramParams
+from earmark.report.evidence import draw_evidence
 from earmark.system import Heard
 from earmark.tracing.enrolment import Enrolled
 from earmark.tracing.ensemble import FILE
 from earmark.verdict.answer import Failure, Verdict
 from earmark.verdict.command import Options, check, load_judge
-from earmark.verdict.evidence import BANDS, MOMENTS, explain
+from earmark.verdict.evidence import BANDS, MOMENTS, explain, mark
 from earmark.verdict.judge import Judge
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -257,6 +259,23 @@ def test_losses_are_what_the_score_loses(judge, spoof):
     assert found.by_time[-1] == pytest.approx(full - end, abs=1e-5)
     assert found.by_bin.shape == (BANDS, MOMENTS)
     assert np.abs(found.by_bin).max() > 0
+
+
+def test_evidence_of_linear_bands_is_drawn_on_their_own_axis(judge, spoof):
+    """Taken from a detector that reads them, as the demo's does."""
+    torch.manual_seed(0)
+    wavespec = judge.system.detector.params.model_copy(
+        update={"spectrogram": SpectrogramParams(scale="linear", phase="none", widths=(8, 8, 8))}
+    )
+    system = replace(judge.system, detector=WaveSpec(wavespec, judge.system.detector.encoder_configuration).eval())
+    with open_recordings(spoof, system.params.decoding, system.params.audio, system.transform) as opened:
+        found = explain(system, opened.recordings[0], system.hear(opened.recordings[0]), "spoof")
+    assert found.spectrogram.shape[:2] == (1, 80)
+    assert found.hertz[50] == "5000"
+    magnitude, by_bin, _ = draw_evidence(found).axes
+    assert [label.get_text() for label in by_bin.get_yticklabels()] == [f"{kilo}000".lstrip("0") or "0" for kilo in range(8)]
+    assert magnitude.get_ylabel() == "magnitude\nHz"
+    assert mark(SpectrogramParams(), CqtParams())[12] == "65"
 
 
 def test_channels_that_differ_are_judged_apart(capsys, judge, tmp_path):

@@ -9,9 +9,7 @@ from matplotlib.figure import Figure
 
 from earmark.audio.decode import SAMPLE_RATE
 from earmark.calibration import NAMES
-from earmark.features.linear import BANDS
 from earmark.features.recording import Recording
-from earmark.params import Params
 from earmark.report.clock import clock
 from earmark.report.figures import BLUE, GREY, PALE, RED, STYLE
 from earmark.report.pages import embed, render
@@ -22,7 +20,7 @@ TONES = {"bonafide": "good", "spoof": "bad", "inconclusive": "unsure"}
 COLUMNS = 1400  # of the waveform's envelope
 
 
-def evidence_page(verdict: Verdict, recording: Recording, evidence: Evidence, params: Params) -> str:
+def evidence_page(verdict: Verdict, recording: Recording, evidence: Evidence, coverage: float) -> str:
     """The whole page."""
     return render(
         "evidence.html.j2",
@@ -34,9 +32,9 @@ def evidence_page(verdict: Verdict, recording: Recording, evidence: Evidence, pa
         timeline=embed(draw_timeline(verdict, recording)),
         window=len(evidence.waveform) / SAMPLE_RATE,
         tracing=_trace(verdict) if verdict.source else "",
-        coverage=f"{params.ensemble.coverage:.0%}",
+        coverage=f"{coverage:.0%}",
         decided=_weigh(evidence),
-        spectrum=embed(draw_evidence(evidence, hertz(params))),
+        spectrum=embed(draw_evidence(evidence)),
         start=float(recording.seconds(np.array([evidence.start]))[0]),
         facts=_facts(verdict),
     )
@@ -131,16 +129,8 @@ def draw_timeline(verdict: Verdict, recording: Recording) -> Figure:
     return figure
 
 
-def hertz(params: Params) -> dict[int, str]:
-    """Bins of the spectrogram view that are marked on its axis, and their frequencies: octaves of a CQT, every 1,000 Hz of linear bands."""
-    if params.wavespec.spectrogram.scale == "linear":
-        return {kilo * BANDS // 8: f"{1000 * kilo}" for kilo in range(8)}
-    cqt = params.cqt
-    return {tick: f"{cqt.fmin_hz * 2 ** (tick / cqt.bins_per_octave):.0f}" for tick in range(0, cqt.bins, cqt.bins_per_octave)}
-
-
 @mpl.rc_context({**STYLE, "axes.grid": False})
-def draw_evidence(evidence: Evidence, ticks: dict[int, str]) -> Figure:
+def draw_evidence(evidence: Evidence) -> Figure:
     """Magnitude and, of a CQT, phase, and the losses over time and over bins, of one window on one time axis."""
     figure, shown = Figure(figsize=(11, 7.6), layout="constrained"), list(zip(("magnitude", "phase"), evidence.spectrogram, strict=False))
     *spectra, by_bin, by_time = figure.subplots(len(shown) + 2, 1, sharex=True, height_ratios=[*[2] * (len(shown) + 1), 0.9])
@@ -156,7 +146,7 @@ def draw_evidence(evidence: Evidence, ticks: dict[int, str]) -> Figure:
     by_time.bar((np.arange(moments) + 0.5) * seconds / moments, evidence.by_time, width=0.9 * seconds / moments, color=colours)
     by_time.axhline(0, color=GREY, lw=0.8)
     for axes, name in zip((*spectra, by_bin), (*(name for name, _ in shown), "loss by band"), strict=True):
-        axes.set_yticks(list(ticks), list(ticks.values()), fontsize=8)
+        axes.set_yticks(list(evidence.hertz), list(evidence.hertz.values()), fontsize=8)
         axes.set_ylabel(f"{name}\nHz")
     by_time.set(ylabel="loss", xlabel="seconds in the window")
     return figure

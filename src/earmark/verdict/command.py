@@ -150,7 +150,7 @@ def _write_page(judge: Judge, recording: Recording, heard: Heard, verdict: Verdi
     from earmark.verdict.evidence import explain
 
     evidence = explain(judge.system, recording, heard, verdict.decision)
-    page = evidence_page(verdict, recording, evidence, judge.system.params)
+    page = evidence_page(verdict, recording, evidence, judge.system.params.ensemble.coverage)
     with complete(place) as aside:
         aside.write_text(page)
 

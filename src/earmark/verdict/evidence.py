@@ -12,9 +12,12 @@ from captum.attr import FeatureAblation
 from numpy.typing import NDArray
 from torch import Tensor
 
+from earmark.audio.decode import SAMPLE_RATE
 from earmark.calibration import Decision
 from earmark.features.clips import Clips
+from earmark.features.linear import BANDS as BINS
 from earmark.features.recording import WHOLE, Recording
+from earmark.params import CqtParams, SpectrogramParams
 from earmark.system import Heard, System
 
 MOMENTS, BANDS = 16, 12  # parts of a clip that are taken away in turn
@@ -29,6 +32,7 @@ class Evidence:
     start: int  # first sample
     waveform: Floats  # (T,)
     spectrogram: Floats  # (C, K, F) log-magnitude and, of a CQT, phase
+    hertz: dict[int, str]  # bins that are marked on an axis, and their frequencies
     score: float
     by_view: dict[str, float]  # loss without the waveform view, without the spectrogram view
     by_time: Floats  # (M,) without a moment of both views
@@ -52,11 +56,19 @@ def explain(system: System, recording: Recording, heard: Heard, decision: Decisi
         start=int(heard.starts[number]),
         waveform=waveform.double().numpy(),
         spectrogram=spectrogram.double().numpy(),
+        hertz=mark(system.detector.params.spectrogram, system.params.cqt),
         score=float(heard.scores[number]),
         by_view=dict(zip(("waveform", "spectrogram"), views.tolist(), strict=True)),
         by_time=loss(times[0], times[1], MOMENTS),
         by_bin=by_bin,
     )
+
+
+def mark(spectrogram: SpectrogramParams, cqt: CqtParams) -> dict[int, str]:
+    """Bins to mark and their frequencies: octaves of a CQT, every 1,000 Hz of linear bands."""
+    if spectrogram.scale == "linear":
+        return {1000 * kilo * BINS // (SAMPLE_RATE // 2): f"{1000 * kilo}" for kilo in range(8)}
+    return {tick: f"{cqt.fmin_hz * 2 ** (tick / cqt.bins_per_octave):.0f}" for tick in range(0, cqt.bins, cqt.bins_per_octave)}
 
 
 class Losses:
