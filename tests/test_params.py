@@ -7,7 +7,7 @@ import pytest
 from earmark import InputError, params
 from earmark.__main__ import main
 from earmark.corpora.copysynthesis import SYSTEMS
-from earmark.params.run import read_assignment
+from earmark.params.run import lay, read_assignment
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
@@ -149,6 +149,21 @@ def test_every_setting_says_what_it_is_and_where_it_comes_from():
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_presets_load_over_the_params_file(preset):
     assert params.load(ROOT / "params.yaml", [preset]) != params.Params()
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_takes_nothing_from_the_demo_that_it_lies_over(preset):
+    """What the demo has made small for its few recordings, a preset says for itself, or has as the default."""
+    demo = params.parse_yaml((ROOT / "params.yaml").read_text(), "params.yaml")
+    members = {name: {key: member[key] for key in ("kind", "reads") if key in member} for name, member in demo["tracer"]["members"].items()}
+    bare = ("bare", {"corpora": demo["corpora"], "tracer": {"members": members}})
+    over = (preset.name, params.parse_yaml(preset.read_text(), preset.name))
+    found = [lay([below, over]).model_dump() for below in (("params.yaml", demo), bare)]
+    for encoder in (content["wavespec"]["encoder"] for content in found):
+        if encoder["pretrained"]:  # which has its own sizes
+            for size in ("hidden", "heads", "conv_width"):
+                del encoder[size]
+    assert found[0] == found[1]
 
 
 def test_the_params_file_loads():
