@@ -79,7 +79,6 @@ def imported(done, tiny, tmp_path_factory) -> dict[str, set[str]]:
     return {name: {str(Path(path).resolve().relative_to(ROOT)) for path in paths} for name, paths in found.items()}
 
 
-@pytest.mark.xdist_group("imports")  # what they look at is made once
 @pytest.mark.parametrize("name", DVC)
 def test_code_dependencies_cover_what_the_stage_really_imports(imported, name):
     followed = [dependency for dependency in PIPELINE[name]["deps"] if dependency.startswith("src/")]
@@ -111,6 +110,7 @@ def test_audio_behind_a_link_that_dvc_does_not_hash_stops_the_run(corpus, change
         run(tmp_path, "dvc", "repro", "synthesize_copies")
 
 
+@pytest.mark.xdist_group("repro")
 @pytest.mark.timeout(600)  # every stage is a process of its own, and loads torch
 def test_repro_runs_the_pipeline_and_a_second_time_does_nothing(corpus, change, tmp_path):
     shutil.copy(ROOT / "dvc.yaml", tmp_path)

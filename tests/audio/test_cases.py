@@ -15,7 +15,8 @@ import soundfile as sf
 
 from earmark import InputError
 from earmark.audio import decode, ffmpeg
-from earmark.audio.containers import Claim, Mended, examine
+from earmark.audio.claim import Claim, Mended
+from earmark.audio.containers import examine
 from earmark.audio.sound import Decoded, Limits
 from earmark.params import DecodingParams
 

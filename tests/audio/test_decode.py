@@ -8,7 +8,8 @@ import pytest
 import soundfile as sf
 
 from earmark import InputError
-from earmark.audio import decode, ffmpeg
+from earmark.audio import decode
+from earmark.audio.flat import Flat
 from earmark.audio.sound import Decoded
 from earmark.params import DecodingParams
 
@@ -151,6 +152,23 @@ def test_bad_input_is_refused_with_the_name_of_the_file(tmp_path, name):
     assert str(caught.value).startswith(f"{tmp_path / name}: ")
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.wma", "wmav2"), ("a.voc", "pcm_s16le")])
+def test_a_file_that_says_how_many_bytes_it_has_is_refused_where_they_are_not_there(tmp_path, name, codec):
+    sound = tone(16_000, 2.0).astype(np.float32) if codec == "wmav2" else np.round(32767 * tone(16_000, 2.0)).astype(np.int16)
+    with av.open(str(tmp_path / name), "w", format={"wma": "asf"}.get(name[2:])) as container:
+        stream = container.add_stream(codec, rate=16_000, layout="mono", bit_rate=64_000)
+        frame = av.AudioFrame.from_ndarray(sound[None], format="fltp" if codec == "wmav2" else "s16", layout="mono")
+        frame.sample_rate = 16_000
+        for part in (frame, None):
+            container.mux(stream.encode(part))
+    whole, _ = read(tmp_path / name)
+    assert len(whole) / 16_000 == pytest.approx(2, abs=0.1)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(InputError, match=rf"{name}: truncated: [\d.]+ of [\d.]+ s can be read"):
+        read(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["missing.wav", "empty.wav", "text.wav", "picture.mp4", "fairplay.m4a"])
 def test_a_probe_names_what_no_decoder_opens(tmp_path, name):
     BAD[name][0](tmp_path / name)
@@ -243,7 +261,7 @@ def test_peaks_cut_off_are_counted_wherever_the_peak_is(tmp_path):
 
 
 def test_clipped_samples_count_in_runs_alone():
-    flat = ffmpeg._Flat()
+    flat = Flat()
     sound = np.zeros(100, np.float32)
     sound[[1, 5, 6]] = 1
     flat.add(sound)

@@ -6,7 +6,6 @@ Runs in a process of its own (`audio.worker`): what others recorded may crash a 
 import errno
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import av
@@ -14,7 +13,10 @@ import numpy as np
 import soxr
 
 from earmark import InputError
-from earmark.audio.containers import Claim, Mended, count_tags, examine
+from earmark.audio.claim import Claim, Mended
+from earmark.audio.containers import examine
+from earmark.audio.flat import Flat
+from earmark.audio.frames import count_tags
 from earmark.audio.sound import MIN_SAMPLES, SAMPLE_RATE, Decoded, Limits, Track
 
 FORMATS = (
@@ -34,7 +36,6 @@ SLACK = 0.1  # seconds: writers round, and decoders prime
 JUMP = 0.05  # seconds of a time stamp beyond the sound before it that are a gap
 LOUDEST, FAINTEST = 1e9, 1e-9  # peaks beyond which floats are no samples: no int, however scaled, gets there
 MOST_CHANNELS = 64
-RUN = 3  # samples in a row at the peak are a cut-off peak, one or two are chance
 
 
 Beat = Callable[[], Any]
@@ -157,7 +158,7 @@ class _Ear:
         self.time: float | None = None  # of the file, where the next frame should start
         self.shift = 0.0  # what is added to time stamps that went back
         self.joined = False  # whether the next frame is the first of another link
-        self.flat: list[_Flat] = []
+        self.flat: list[Flat] = []
 
     def hear(self) -> Decoded:
         """Decode to the end and judge what came. Errors: InputError as `decode`."""
@@ -259,7 +260,7 @@ class _Ear:
                 raise InputError(f"goes on with {channels} instead of {found.channels} channels: cut the file there and check both parts")
             self._widen(channels)
         self.rate, found.channels = rate, max(channels, found.channels)
-        self.flat += [_Flat() for _ in range(found.channels - len(self.flat))]
+        self.flat += [Flat() for _ in range(found.channels - len(self.flat))]
         self.resampler = (
             soxr.ResampleStream(rate, SAMPLE_RATE, found.channels, dtype="float32", quality="HQ") if rate != SAMPLE_RATE else None
         )
@@ -340,52 +341,6 @@ class _Ear:
 
 def _truncated(heard: float, stated: float) -> str:
     return f"truncated: {heard:.2f} of {stated:.2f} s can be read; fetch the file again"
-
-
-@dataclass
-class _Flat:
-    """Samples of a channel that stand flat at its highest or lowest value."""
-
-    count: int = 0
-    top: float = 0.0
-    bottom: float = 0.0
-    at_top: int = 0
-    at_bottom: int = 0
-
-    def copy(self) -> "_Flat":
-        """Another with the same counts."""
-        return _Flat(**self.__dict__)
-
-    def add(self, samples: np.ndarray) -> None:
-        """Look at (n,) more samples."""
-        if not len(samples):
-            return
-        self.count += len(samples)
-        top, bottom = float(samples.max()), float(samples.min())
-        if top >= self.top:
-            self.at_top = _in_runs(samples == top) + (self.at_top if top == self.top else 0)
-            self.top = top
-        if bottom <= self.bottom:
-            self.at_bottom = _in_runs(samples == bottom) + (self.at_bottom if bottom == self.bottom else 0)
-            self.bottom = bottom
-
-    @property
-    def peak(self) -> float:
-        """Largest magnitude."""
-        return max(self.top, -self.bottom)
-
-    @property
-    def share(self) -> float:
-        """Of samples that are cut off: flat at an extreme that is not silence."""
-        flat = (self.at_top if self.top > 0 else 0) + (self.at_bottom if self.bottom < 0 else 0)
-        return flat / self.count if self.count else 0.0
-
-
-def _in_runs(flags: np.ndarray) -> int:
-    """How many of (n,) flags stand in runs of at least RUN."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    lengths = edges[1::2] - edges[::2]
-    return int(lengths[lengths >= RUN].sum())
 
 
 def _samples(frame: Any) -> np.ndarray:
