@@ -18,7 +18,7 @@ from earmark import InputError, stages
 from earmark.calibration import Calibration
 from earmark.evaluation import read_scores
 from earmark.features.clips import Clips
-from earmark.features.recording import WHOLE, open_recordings
+from earmark.features.recording import WHOLE, Recording, open_recordings
 from earmark.networks.wavespec import WaveSpec
 from earmark.params import ComputeParams, CqtParams, SpectrogramParams
 from earmark.report.evidence import draw_evidence
@@ -235,6 +235,20 @@ def test_an_enrolled_source_may_claim_a_recording(model, judge, spoof, tmp_path,
     assert with_it.judge(spoof)[0].source.answer == "vendor"
     with pytest.raises(InputError, match=r"nowhere does not exist: `earmark enrol` makes it"):
         load_judge(model, "model", tmp_path / "nowhere", CPU, None)
+
+
+def test_recordings_heard_together_are_heard_as_alone(judge, spoof, corpus):
+    system, p = judge.system, judge.system.params
+    sounds = [sound(path) for path in (spoof, corpus / "bonafide/eval-bonafide-0.flac", corpus / "bonafide/eval-bonafide-2.flac")]
+    assert len({len(one) for one in sounds}) == 3
+    recordings = [Recording(one, p.audio, system.transform) for one in sounds]
+    told = []
+    for together, recording in zip(system.hear_all(recordings, lambda *seen: told.append(seen)), recordings, strict=True):
+        alone = system.hear(recording)
+        assert together.starts.tolist() == alone.starts.tolist()
+        np.testing.assert_allclose(together.scores, alone.scores, atol=1e-4)
+        np.testing.assert_allclose(together.embedding, alone.embedding, atol=1e-4)
+    assert told[-1][0] == told[-1][1] > 3
 
 
 def test_losses_are_what_the_score_loses(judge, spoof):
