@@ -91,6 +91,7 @@ def judge(place: Path) -> str:
             f"{100 * first['challenger']:.1f}",
             f"{worst['degradation']} {worst['level']}".strip(),
             f"{100 * worst['eer']:.1f} ({interval})",
+            f"{100 * grid['eer'].mean():.1f}",
             f"{gate}, {ended}, check ended with {done['check']['code']}",
             f"{sum(one['seconds'] for one in done.values()):.0f} ({sum(one['cpu'] for one in done.values()):.0f}) |",
         )
@@ -114,8 +115,8 @@ def main() -> None:
         prepare(options.place.resolve() / f"seed-{seed}", options.threads, seed, shared) for seed in range(first, first + options.seeds)
     ]
     times = f"seconds (of CPU), {options.at_once} at once with {options.threads} thread each"
-    print(f"| seed | eval EER % | worst degradation | its EER % (interval) | gate | {times} |")
-    print("|---|---|---|---|---|---|")
+    print(f"| seed | eval EER % | worst degradation | its EER % (interval) | mean of all | gate | {times} |")
+    print("|---|---|---|---|---|---|---|")
     with ThreadPoolExecutor(options.at_once) as pool:
         for row in pool.map(judge, places):
             print(row, flush=True)
