@@ -46,8 +46,8 @@ pull: setup ## fetch data and artifacts from the team's DVC remote
 	@dvc remote list | grep -q . || { echo "no DVC remote is set: dvc remote add --default team s3://bucket/prefix (docs/dvc.md), or make demo" >&2; exit 1; }
 	dvc pull
 
-test: setup ## run all tests but those in containers, in two processes
-	pytest -n 2 --dist loadgroup -m "not containers"
+test: setup ## run all tests but those in containers, in three processes: many wait for servers
+	pytest -n 3 --dist loadgroup -m "not containers"
 
 test-containers: setup ## build the image and run tests in real containers (root, Debian 12)
 	pytest -m containers --log-cli-level=INFO

@@ -64,6 +64,7 @@ def fail_when_all_is_required(report: pytest.TestReport | pytest.CollectReport) 
             report.outcome, report.longrepr = "failed", f"{file}:{line}: {reason.removeprefix('Skipped: ')}, and EARMARK_REQUIRE_ALL is 1"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of a module run in one process, unless they are of a group of their own: what they share is then made once."""
     for item in items:

@@ -75,7 +75,8 @@ def test_help_imports_nothing_that_computes():
 
 
 def test_a_registered_model_asks_for_what_a_verdict_loads_and_no_more(judged):
-    needed = {name.lower() for module in {name.split(".")[0] for name in judged} for name in packages_distributions().get(module, [])}
+    makers = packages_distributions()
+    needed = {name.lower() for module in {name.split(".")[0] for name in judged} for name in makers.get(module, [])}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     own = {re.split(r"[^\w-]", name)[0].lower() for name in project}
     assert (own & needed) - {"typer"} == set(REQUIREMENTS) - {"av", "soxr", "mlflow"}  # the decoder's, and what serves it
