@@ -64,14 +64,6 @@ def fail_when_all_is_required(report: pytest.TestReport | pytest.CollectReport) 
             report.outcome, report.longrepr = "failed", f"{file}:{line}: {reason.removeprefix('Skipped: ')}, and EARMARK_REQUIRE_ALL is 1"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a module run in one process, unless they are of a group of their own: what they share is then made once."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Of a test."""

@@ -110,7 +110,6 @@ def test_audio_behind_a_link_that_dvc_does_not_hash_stops_the_run(corpus, change
         run(tmp_path, "dvc", "repro", "synthesize_copies")
 
 
-@pytest.mark.xdist_group("repro")
 @pytest.mark.timeout(600)  # every stage is a process of its own, and loads torch
 def test_repro_runs_the_pipeline_and_a_second_time_does_nothing(corpus, change, tmp_path):
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
