@@ -6,7 +6,7 @@ Shapes: B batch, F frames, D feature width, N nodes of a graph, C channels of a 
 import torch
 from torch import Tensor, nn
 
-from earmark.networks.resnet import BasicBlock
+from earmark.networks.resnet import BasicBlock, channels_last
 from earmark.params import AasistParams
 
 
@@ -33,7 +33,7 @@ class AasistBackend(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """See the class."""
-        image = self.encoder(nn.functional.selu(self.norm(self.project(features).transpose(1, 2)[:, None])))
+        image = self.encoder(channels_last(nn.functional.selu(self.norm(self.project(features).transpose(1, 2)[:, None]))))
         spectral = self.pools[0](self.spectral(image.abs().amax(3).transpose(1, 2) + self.position))
         temporal = self.pools[1](self.temporal(image.abs().amax(2).transpose(1, 2)))
         pairs = [branch(temporal, spectral) for branch in self.branches]

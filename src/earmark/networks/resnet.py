@@ -1,11 +1,17 @@
 """ResNet-18 (He et al., CVPR 2016) over one or two dimensions. Shapes: B batch, C channels, E embedding."""
 
+import torch
 from torch import Tensor, nn
 
 KINDS = {
     1: (nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d, nn.AdaptiveAvgPool1d),
     2: (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d),
 }
+
+
+def channels_last(image: Tensor) -> Tensor:
+    """The same (B, C, H, W) with channels innermost in memory: convolutions keep that order, and have less to reorder in it."""
+    return torch.empty_like(image, memory_format=torch.channels_last).copy_(image)
 
 
 class ResNet18(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from earmark.networks.resnet import BasicBlock
+from earmark.networks.resnet import BasicBlock, channels_last
 from earmark.params import SpectrogramParams
 
 PHASE_CHANNELS = {"none": 1, "angle": 2, "cos_sin": 3}  # with the magnitude's
@@ -40,7 +40,7 @@ class UNet(nn.Module):
 
     def forward(self, spectrogram: Tensor) -> list[Tensor]:
         """See the class; shallow (finest) first."""
-        first = self.stem(channels(spectrogram, self.phase))
+        first = self.stem(channels_last(channels(spectrogram, self.phase)))
         second = self.down2(first)
         third = self.down3(second)
         second = self.up2(torch.cat((_resize(third, second), second), dim=1))

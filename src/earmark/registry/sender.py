@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 JOURNAL, PIPELINE, PARENT = "earmark.journal", "earmark.pipeline", "mlflow.parentRunId"
-POLL_SECONDS, RETRY_SECONDS = 1, 30
+LOOK_SECONDS, SEND_SECONDS, RETRY_SECONDS = 0.1, 1, 30  # whether the stage has ended, what it said since, a server that is away
 PARAM_CHARACTERS, BATCH, FIGURES = 6000, 100, 1000  # MLflow's limits: of a value, of params and of figures in a request
 
 
@@ -137,16 +137,22 @@ def follow(folder: Path) -> None:
     tracking, again = TrackingParams.model_validate(sending.about["tracking"]), 0.0
     with locked(folder / "sender") as free:
         while free and sending.journal.running:
-            try:
-                if time.monotonic() >= again:
-                    with connected(tracking) as store:
-                        sending.progress(store)
-            except InputError:
-                again = time.monotonic() + RETRY_SECONDS  # what it is shows at the end
-            time.sleep(POLL_SECONDS)
+            if time.monotonic() >= again:
+                again = time.monotonic() + _progress(sending, tracking)
+            time.sleep(LOOK_SECONDS)
         if free:
             with connected(tracking) as store:
                 sending.finish(store)
+
+
+def _progress(sending: Sending, tracking: TrackingParams) -> float:
+    """Send what came since; returns the seconds until the next time. What keeps it from being sent shows at the end."""
+    try:
+        with connected(tracking) as store:
+            sending.progress(store)
+    except InputError:
+        return RETRY_SECONDS
+    return SEND_SECONDS
 
 
 @dataclass
