@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import soundfile as sf
 from rich.progress import track
+from threadpoolctl import threadpool_limits
 
 from earmark import InputError
 from earmark.audio.decode import read
@@ -213,8 +214,13 @@ def _outcomes(jobs: list[Job], workers: int) -> Iterator[str | None]:
         yield from map(copy, jobs)
         return
     # spawned, since a fork of a process with threads (progress bar, torch) may hang
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start) as pool:
         yield from pool.map(copy, jobs, chunksize=4)
+
+
+def _start() -> None:
+    """Begin a worker: there is one a core, so its linear algebra needs no threads."""
+    threadpool_limits(1)
 
 
 def copy(job: Job) -> str | None:
