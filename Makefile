@@ -47,7 +47,7 @@ pull: setup ## fetch data and artifacts from the team's DVC remote
 	dvc pull
 
 test: setup ## run all tests but those in containers, in three processes: many wait for servers
-	pytest -n 3 --dist loadgroup -m "not containers"
+	pytest -n 3 -m "not containers"
 
 test-containers: setup ## build the image and run tests in real containers (root, Debian 12)
 	pytest -m containers --log-cli-level=INFO

@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from earmark.features.shards import Features
 from earmark.files import read_table
 from earmark.params import Params
 from earmark.params.run import merge
+from earmark.registry.journal import locked
 
 if TYPE_CHECKING:
     from object_store import S3
@@ -27,6 +28,7 @@ torch.set_num_threads(1)
 RATE = 16_000
 CLIP = 16_000
 PREPARING = ("download", "synthesize_copies", "prepare_protocol", "doctor", "precompute_cqt")
+SERVED = "tests/registry/"
 TRIALS_A_SPLIT = {"train": (7, 7), "dev": (3, 3), "eval": (4, 4)}  # bona fide, spoof
 TINY = {
     "audio": {"clip_samples": CLIP},
@@ -80,6 +82,31 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several processes: a file's tests in one of them, and so those of the registry, which share servers that start slowly."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return SERVED if nodeid.startswith(SERVED) else nodeid.split("::")[0]
+
+    return Together(config, log)
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that all test processes share, filled by the first that asks for it; no test may write there."""
+    base = factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with locked(place.with_suffix(".lock"), wait=True):
+        if not (made := place.with_suffix(".made")).exists():
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            make(place)
+            made.touch()
+    return place
+
+
 def speak(seconds: float, spoof: bool, seed: int) -> np.ndarray:
     """(T,) float32: syllables of a gliding voice over noise; a spoof has a flat pitch, a buzz and no breath."""
     rng = np.random.default_rng(seed)
@@ -97,7 +124,10 @@ def speak(seconds: float, spoof: bool, seed: int) -> np.ndarray:
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory) -> Path:
     """A folder corpus with protocol.tsv: 28 clips of 0.5 to 5 s in three splits."""
-    root = tmp_path_factory.mktemp("corpus") / "tiny"
+    return once(tmp_path_factory, "corpus", lambda place: _speak_corpus(place / "tiny")) / "tiny"
+
+
+def _speak_corpus(root: Path) -> None:
     rows, rng = [("utterance_id", "path", "key", "source", "speaker", "split")], np.random.default_rng(1)
     for split, counts in TRIALS_A_SPLIT.items():
         for key, count in zip(("bonafide", "spoof"), counts, strict=True):
@@ -109,7 +139,6 @@ def corpus(tmp_path_factory) -> Path:
                 source = "-" if key == "bonafide" else f"engine{number % 2}"
                 rows.append((name, f"{key}/{name}.flac", key, source, f"{split}{number % 2}", split))
     (root / "protocol.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
-    return root
 
 
 @pytest.fixture(scope="session")
@@ -142,10 +171,12 @@ def change(tiny: Params) -> Callable[..., Params]:
 @pytest.fixture(scope="session")
 def prepared(tiny: Params, tmp_path_factory) -> Path:
     """Workspace with copies, protocol, diagnosis and features."""
-    workspace = tmp_path_factory.mktemp("workspace")
-    for name in PREPARING:
-        stages.run(name, tiny, workspace)
-    return workspace
+
+    def make(workspace: Path) -> None:
+        for name in PREPARING:
+            stages.run(name, tiny, workspace)
+
+    return once(tmp_path_factory, "prepared", make)
 
 
 @pytest.fixture(scope="session")
@@ -163,12 +194,14 @@ def features(prepared: Path) -> Features:
 @pytest.fixture(scope="session")
 def done(prepared: Path, tiny: Params, tmp_path_factory) -> Path:
     """Workspace in which all stages have run."""
-    workspace = tmp_path_factory.mktemp("done")
-    shutil.copytree(prepared, workspace, dirs_exist_ok=True)
-    for name, stage in stages.STAGES.items():
-        if name not in PREPARING and "dvc" in stage.runners:
-            stages.run(name, tiny, workspace)
-    return workspace
+
+    def make(workspace: Path) -> None:
+        shutil.copytree(prepared, workspace, dirs_exist_ok=True)
+        for name, stage in stages.STAGES.items():
+            if name not in PREPARING and "dvc" in stage.runners:
+                stages.run(name, tiny, workspace)
+
+    return once(tmp_path_factory, "done", make)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ from earmark.files import file_digest
 from earmark.manifest import read_manifest
 from object_store import BUCKET, S3, S3_ENVIRONMENT
 
-pytestmark = pytest.mark.xdist_group("team")
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ["synthesize_copies", "prepare_protocol", "doctor", "precompute_cqt"]
 OUTPUTS = ["data", *(stages.ARTIFACTS[stages.STAGES[name].output] for name in SHARED)]

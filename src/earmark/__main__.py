@@ -296,7 +296,7 @@ def voices(out: Annotated[Path, typer.Argument(help="folder to write")]) -> None
 def main() -> None:
     """Entry point: what the user can mend becomes one line on stderr and exit code 2."""
     # torch's threads wait for each other in a spin of microseconds, then asleep: longer ones cost more than all that is computed where
-    # other programs run, and to sleep at once makes training a quarter slower where none do
+    # other programs run, and to sleep at once costs more where none do
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Probabilities and their logarithms, in numpy alone: every verdict would wait a fifth of a second for scipy.special to load."""
+"""Probabilities and their logarithms, in numpy alone: every verdict would wait for scipy.special to load."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from earmark.checkpoint import load_detector
 from earmark.features.clips import Clips, mean_by_utterance, windows
 from earmark.features.parts import refuse_other_params, write_parts
-from earmark.features.shards import Features, Stored, select
+from earmark.features.shards import Features, Utterances, select
 from earmark.files import file_digest, read_table
 from earmark.networks.compute import Processor, processor
 from earmark.networks.wavespec import WaveSpec
@@ -46,7 +46,7 @@ def score_splits(
 
 
 def score(
-    network: WaveSpec, features: Stored, rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams, batch: int, runner: Processor
+    network: WaveSpec, features: Utterances, rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams, batch: int, runner: Processor
 ) -> pd.DataFrame:
     """Table utterance_id, cm_score, lowest, windows, embedding: means over the windows of each utterance, and the lowest score of one."""
     items = list(windows(rows, features.index, audio, cqt))

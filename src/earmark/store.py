@@ -96,8 +96,9 @@ class Bucket:
         parts = urlsplit(place)
         self.place = place
         self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
-        attempts = int(os.environ.get("AWS_MAX_ATTEMPTS", "9"))  # a Config would have its own way over the environment's
-        retries: Any = {"mode": "standard", "total_max_attempts": attempts}
+        retries: Any = {"mode": "standard"}
+        if "AWS_MAX_ATTEMPTS" not in os.environ:  # which a Config would have its own way over
+            retries["total_max_attempts"] = 9
         self.client = boto3.client("s3", config=Config(retries=retries, max_pool_connections=4 * TRANSFERS))
 
     def has(self, name: str) -> bool:

@@ -28,7 +28,7 @@ from earmark.store import STEPS, load, open_store
 from object_store import BUCKET, S3, S3_ENVIRONMENT
 from registry import servers
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400), pytest.mark.xdist_group("parity")]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 ROOT = Path(__file__).resolve().parents[2]
 SAME = ("copies", "protocol", "features", "detector", "members", "scores", "embeddings", "answers", "evaluation")
 PASSING = {"first": {"eer": 1.0, "cllr": 99.0}, "calibration": {"cllr": 99.0, "loss": 99.0}, "robustness_eer": None}

@@ -15,7 +15,7 @@ from earmark.registry.server import connected, runs
 from earmark.registry.versions import at
 from registry.examples import make_bundle, make_trials, write_evaluation, write_robustness
 
-pytestmark = [pytest.mark.xdist_group("mlflow"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 
 def propose(params, workspace, seed, quality):

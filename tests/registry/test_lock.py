@@ -9,8 +9,6 @@ from earmark import InputError
 from earmark.registry.lock import PREFIX, Lock, lock
 from earmark.registry.server import connected
 
-pytestmark = pytest.mark.xdist_group("mlflow")
-
 
 def names(client, what):
     return [model.name for model in client.search_registered_models(f"name LIKE '{PREFIX}{what}-%'")]

@@ -18,7 +18,6 @@ from earmark.registry.register import register
 from earmark.registry.server import connected
 from registry.examples import make_bundle, make_trials, write_evaluation, write_robustness
 
-pytestmark = pytest.mark.xdist_group("mlflow")
 EXPERIMENT = "earmark"
 ADDRESS = "models:/earmark@challenger"
 

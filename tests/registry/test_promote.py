@@ -19,7 +19,6 @@ from earmark.registry.server import UnreachableError, connected
 from earmark.registry.versions import at
 from registry.examples import make_bundle, make_trials, write_evaluation, write_robustness
 
-pytestmark = pytest.mark.xdist_group("mlflow")
 GATE = GateParams(resamples=100)
 SEEDS = iter(range(1000, 2000))
 

@@ -15,7 +15,6 @@ from earmark.registry.server import UnreachableError, connected, runs
 from earmark.registry.versions import at, versions_of
 from registry.examples import make_bundle, make_trials, write_evaluation, write_robustness
 
-pytestmark = pytest.mark.xdist_group("mlflow")
 NAMES = ("earmark", "earmark-detector", "earmark-tracer")
 
 

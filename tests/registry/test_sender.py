@@ -10,9 +10,6 @@ from earmark.registry.journal import Journal, Written, journals
 from earmark.registry.sender import JOURNAL, PARENT, Sending, metric_name, parent_run, sync
 from earmark.registry.server import UnreachableError, address, connected, runs, shown
 
-pytestmark = pytest.mark.xdist_group("mlflow")
-
-
 ABOUT = {"commit": "c0ffee", "who": "me@here", "params": {"seed": "5", "corpora.0.root": "data"}, "tracking": {}}
 
 

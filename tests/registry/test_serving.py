@@ -21,7 +21,6 @@ from earmark.verdict.command import load_judge
 from registry.examples import make_trials, write_evaluation, write_robustness
 from registry.servers import free_port, http_answers, wait_for
 
-pytestmark = pytest.mark.xdist_group("mlflow")
 MODEL = f"models:/earmark@{CHALLENGER}"
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from earmark.audio.augment import rawboost
 from earmark.features.cqt import Cqt
 from earmark.features.linear import LinearBands
-from earmark.features.shards import Stored
+from earmark.features.shards import Utterances
 from earmark.networks.wavespec import clip_frames
 from earmark.params import AudioParams, AugmentationParams, CqtParams, SpectrogramParams, TrainingParams
 
@@ -34,7 +34,7 @@ class Clips(Dataset):
     `disturbed`, which transforms what it disturbed.
     """
 
-    def __init__(self, features: Stored, audio: AudioParams, cqt: CqtParams, spectrogram: SpectrogramParams, margin: int | None = None):
+    def __init__(self, features: Utterances, audio: AudioParams, cqt: CqtParams, spectrogram: SpectrogramParams, margin: int | None = None):
         self.features, self.samples, self.hop, self.margin = features, audio.clip_samples, cqt.hop_samples, margin
         self.frames = clip_frames(audio.clip_samples)
         self.bands = LinearBands() if spectrogram.scale == "linear" else None
@@ -44,7 +44,7 @@ class Clips(Dataset):
         return self.__getitems__([item])[0]
 
     def __getitems__(self, items: list[tuple[str, int, int]]) -> list[tuple[Tensor, Tensor, int]]:
-        """A batch, as torch's loader asks for one: linear bands of all its clips at once cost half as much."""
+        """A batch, as torch's loader asks for one: linear bands are made of all its clips at once."""
         waveforms = [self._waveform(utterance, start) for utterance, start, _ in items]
         if self.margin is not None:
             spectra = [torch.empty(0)] * len(items)

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from earmark.audio.decode import SAMPLE_RATE
 from earmark.features.linear import Energies
-from earmark.features.shards import Stored
+from earmark.features.shards import Utterances
 
 WIDTH = 60
 SPREAD = (30.0, 4.0, 1.5)  # about the standard deviations of coefficients, deltas and double deltas of speech
@@ -35,7 +35,7 @@ class LfccClips(Dataset):
 
     width = WIDTH
 
-    def __init__(self, stored: Stored, samples: int):
+    def __init__(self, stored: Utterances, samples: int):
         self.stored, self.samples = stored, samples
         self.spread = np.repeat(np.array(SPREAD, np.float32), WIDTH // len(SPREAD))
 
@@ -44,6 +44,6 @@ class LfccClips(Dataset):
         return self.__getitems__([item])[0]
 
     def __getitems__(self, items: list[tuple[str, int, int]]) -> list[tuple[Tensor, int]]:
-        """A batch, as torch's loader asks for one: one by one, small products of two threads take several times as long."""
+        """A batch, as torch's loader asks for one: of small products one by one, threads cost more than they save."""
         found = lfcc(np.stack([self.stored.waveform(utterance, start, self.samples) for utterance, start, _ in items])) / self.spread
         return [(features, label) for features, (_, _, label) in zip(torch.from_numpy(found), items, strict=True)]

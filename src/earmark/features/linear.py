@@ -15,7 +15,7 @@ FLOOR = 1e-9  # of a band's energy, about 100 dB below that of speech at -26 dBF
 
 
 class Energies(nn.Module):
-    """(..., T) → (..., K, F): torchaudio's power spectrogram, whose squares of absolute values take five times as long."""
+    """(..., T) → (..., K, F): torchaudio's power spectrogram without its absolute values, whose roots are only squared again."""
 
     def __init__(self, window: int):
         super().__init__()

@@ -114,20 +114,11 @@ class Recording:
 
 
 class Several:
-    """Recordings as utterances of their places among them, from "0" on. Serves as `Stored` where windows are scored."""
+    """Recordings as `Utterances`, named by their places among them, from "0" on."""
 
     def __init__(self, recordings: Sequence[Recording]):
         self.recordings = {str(number): recording for number, recording in enumerate(recordings)}
         self.index = pd.DataFrame({"samples": [len(recording.raw) for recording in recordings]}, index=list(self.recordings))
-
-    @property
-    def usable(self) -> pd.DataFrame:
-        """All of them."""
-        return self.index
-
-    def fingerprint(self, number: int) -> str:
-        """Features made of them are never kept."""
-        return WHOLE
 
     def waveform(self, utterance: str, start: int = 0, samples: int | None = None) -> np.ndarray:
         """As of `Recording`."""

@@ -66,19 +66,10 @@ def precompute(
     return pd.concat([read_table(output / f"{number:05}.parquet") for number in mine], ignore_index=True) if mine else pd.DataFrame()
 
 
-class Stored(Protocol):
-    """Utterances whose waveforms and CQTs can be read: a folder of shards, or one recording."""
+class Utterances(Protocol):
+    """Utterances whose waveforms and CQTs can be read."""
 
-    index: pd.DataFrame  # by utterance_id; samples, shard
-
-    @property
-    def usable(self) -> pd.DataFrame:
-        """Index rows of the utterances that could be read."""
-        ...
-
-    def fingerprint(self, number: int) -> str:
-        """What a shard was made of."""
-        ...
+    index: pd.DataFrame  # by utterance_id; samples
 
     def waveform(self, utterance: str, start: int = 0, samples: int | None = None) -> np.ndarray:
         """(samples,) float32 from sample `start` on, at the level of params."""
@@ -86,6 +77,19 @@ class Stored(Protocol):
 
     def cqt(self, utterance: str, start: int = 0, frames: int | None = None) -> np.ndarray:
         """(2, K, frames) float32 from frame `start` on: log-magnitude and phase."""
+        ...
+
+
+class Stored(Utterances, Protocol):
+    """Utterances in shards: a folder of them, or one recording as its own."""
+
+    @property
+    def usable(self) -> pd.DataFrame:
+        """Index rows of the utterances that could be read, with their shard."""
+        ...
+
+    def fingerprint(self, number: int) -> str:
+        """What a shard was made of."""
         ...
 
 
