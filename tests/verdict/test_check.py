@@ -384,6 +384,14 @@ def test_pages_never_meet_and_cost_no_verdict(capsys, judge, spoof, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("call*.html")) == ["call-channel-1.html", "call-channel-2.html"]
 
 
+def test_a_page_takes_no_folders_place(judge, spoof, tmp_path):
+    (tmp_path / "precious.html").mkdir()
+    (tmp_path / "precious.html/notes.txt").write_text("hi")
+    with pytest.raises(InputError, match=r"precious\.html: a folder is there"):
+        check(judge, [str(spoof)], Options(html=tmp_path / "precious.html"))
+    assert (tmp_path / "precious.html/notes.txt").read_text() == "hi"
+
+
 def test_pipes_are_read_as_stdin_is(model, spoof, tmp_path):
     command = f'"{sys.executable}" -m earmark check --model {model} --json <(cat {spoof}) /dev/stdin fifo'
     os.mkfifo(tmp_path / "fifo")

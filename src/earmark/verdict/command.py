@@ -22,7 +22,7 @@ from earmark import InputError, bundle
 from earmark.audio.finder import find
 from earmark.calibration import NAMES
 from earmark.features.recording import Recording
-from earmark.files import complete, flat_name, legible
+from earmark.files import complete, flat_name, legible, refuse_folder
 from earmark.params import ComputeParams, TrackingParams
 from earmark.report.clock import clock
 from earmark.report.terminal import print_wide
@@ -94,6 +94,8 @@ def _check_all(judge: Judge, given: list[Given], inputs: list[str], options: Opt
         raise InputError(f"{', '.join(inputs)}: no recording there{left_out}")
     if options.html and _is_page(options.html) and len(given) > 1:
         raise InputError(f"--html {options.html} is one page, and there are {len(given)} files: name a folder, which gets a page for each")
+    if options.html and _is_page(options.html):
+        refuse_folder(options.html)
     found: list[Found] = []
     whole = True
     with _bar() as bar:
