@@ -71,12 +71,6 @@ def flat_name(name: str, suffix: str) -> str:
     return f"{plain[-150:]}-{_short_digest(name)}{suffix}"
 
 
-def legible(name: str) -> str:
-    """A file's name as it can be printed and put into JSON: bytes that are no UTF-8, and control characters, as escapes."""
-    decoded = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in decoded)
-
-
 def _short_digest(name: str) -> str:
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
 

@@ -132,6 +132,19 @@ def test_a_silent_track_is_passed_over_for_one_that_speaks_unless_it_is_asked_fo
         hear(film, track=3)
 
 
+def test_what_a_file_says_of_itself_is_print(tmp_path):
+    content = (CASES / "several-tracks/two_speakers_two_tracks.mp4").read_bytes().replace(b"esds", b"none")
+    place = content.rindex(b"mp4a")  # the second track's coding
+    for tag in (b"\x1b[2J", b"a\x85\n\x9b"):
+        (tmp_path / "a.mp4").write_bytes(content[:place] + tag + content[place + 4 :])
+        _, found = hear(tmp_path / "a.mp4")
+        assert found.track == 1
+        assert (found.tracks[1].coding + (found.tracks[1].reason or "")).isprintable()
+        with pytest.raises(InputError, match=r"a\.mp4: no decoder for") as caught:
+            hear(tmp_path / "a.mp4", track=2)
+        assert str(caught.value).isprintable()
+
+
 def test_what_states_no_rate_is_refused():
     with pytest.raises(InputError, match="no decoder reads it"):
         hear(CASES / "headerless/pbx_8k_4s.ul")

@@ -318,6 +318,17 @@ def test_tracks_are_listed_and_one_may_be_chosen(capsys, judge):
     assert spoken.track == 2
 
 
+def test_what_a_file_says_of_itself_reaches_no_terminal(capsys, judge, tmp_path):
+    content = (CASES / "several-tracks/two_speakers_two_tracks.mp4").read_bytes().replace(b"esds", b"none")
+    place = content.rindex(b"mp4a")
+    (tmp_path / "a.mp4").write_bytes(content[:place] + b"\x1b[2J" + content[place + 4 :])
+    (verdict,) = judge.judge(tmp_path / "a.mp4")
+    assert all(caution.text.isprintable() for caution in verdict.cautions)
+    assert any(r"2 (\x1b[2J: no decoder" in caution.text for caution in verdict.cautions)
+    assert check(judge, [str(tmp_path / "a.mp4")], Options()) == 0
+    assert "\x1b[2J" not in capsys.readouterr().out
+
+
 def test_what_was_not_heard_of_a_file_is_part_of_its_verdict(judge):
     (damaged,) = judge.judge(CASES / "one-damaged-packet/m4a_40_bytes_damaged_4s.m4a")
     assert damaged.lost_seconds == pytest.approx(0.13, abs=0.01)

@@ -22,8 +22,9 @@ from earmark import InputError, bundle
 from earmark.audio.finder import find
 from earmark.calibration import NAMES
 from earmark.features.recording import Recording
-from earmark.files import complete, flat_name, legible, refuse_folder
+from earmark.files import complete, flat_name, refuse_folder
 from earmark.params import ComputeParams, TrackingParams
+from earmark.printable import legible, printable, printable_lines
 from earmark.report.clock import clock
 from earmark.report.terminal import print_wide
 from earmark.system import Heard
@@ -106,7 +107,7 @@ def _check_all(judge: Judge, given: list[Given], inputs: list[str], options: Opt
             found += checked.found
             whole &= not checked.lost_pages
             for line in checked.lost_pages:
-                print(f"warning: {line}", file=sys.stderr)
+                print(printable_lines(f"warning: {line}"), file=sys.stderr)
             if options.json:
                 for answer in checked.found:
                     print(answer.model_dump_json(), flush=True)
@@ -142,7 +143,7 @@ def check_one(judge: Judge, given: Given, options: Options, show: Show = lambda 
                 except InputError as error:  # a page is not worth a verdict
                     lost.append(f"{given.name}: its page is missing: {error}")
     except (InputError, OSError) as error:  # such as a disk that is full, or a file that has gone meanwhile
-        said = legible(str(error)).replace(f"{legible(str(given.path))}: ", f"{given.name}: ", 1)
+        said = printable(str(error)).replace(f"{printable(str(given.path))}: ", f"{given.name}: ", 1)
         return Checked([Failure(file=given.name, error=said, left_out=given.wrong is not None)], lost)
     return Checked(answers, lost)
 
