@@ -188,6 +188,24 @@ def test_a_link_of_more_channels_widens_the_ones_before(tmp_path, speech):
     assert np.corrcoef(second.T)[0, 1] < -0.9
 
 
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])
+def test_a_link_of_one_channel_after_several_is_heard_as_the_same_in_all(tmp_path, speech, suffix, rate):
+    both = np.stack((speech, 0.5 * speech), axis=1)
+    for name, part in (("stereo", both), ("mono", speech), ("dual", np.stack((speech, speech), axis=1))):
+        sf.write(tmp_path / f"{name}.{suffix}", part, rate)
+    found, expected = (
+        hear(join(tmp_path / f"{name}-{last}.{suffix}", *(tmp_path / f"{one}.{suffix}" for one in (name, last, name))))[0]
+        for name, last in (("stereo", "mono"), ("stereo", "dual"))
+    )
+    if suffix == "flac":
+        np.testing.assert_array_equal(found, expected)
+    assert len(found) == pytest.approx(len(expected), abs=200)
+    length = min(len(found), len(expected))
+    error = np.square(found[:length] - expected[:length]).mean() / np.square(expected).mean()
+    assert 10 * np.log10(error + 1e-12) < -15  # a lossy coder writes both alike, but not the same
+
+
 @pytest.mark.parametrize(("name", "kind"), [("a.wav", "WAV"), ("m4a_art.m4a", "MP4"), ("a.mkv", "film")])
 def test_a_second_file_that_would_not_be_heard_is_refused(tmp_path, speech, name, kind):
     if name == "a.wav":

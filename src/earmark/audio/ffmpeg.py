@@ -230,7 +230,7 @@ class _Ear:
         if not len(block):
             return
         rate = frame.sample_rate
-        if rate != self.rate or block.shape[1] != self.found.channels:
+        if rate != self.rate or block.shape[1] not in (1, self.found.channels):  # one channel goes on in all
             self._flush(last=True)
             self._change(rate, block.shape[1])
         if block.shape[1] == 1 < self.found.channels:
