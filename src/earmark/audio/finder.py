@@ -1,6 +1,7 @@
 """Recordings below a folder: by their ending, or where that says nothing by their first bytes; what is no recording is named too."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,12 +32,14 @@ class Found(NamedTuple):
     left_out: dict[Path, str]
 
 
-def find(folder: Path) -> Found:
-    """Look through a folder and those below it; linked ones are followed once, wherever they lead."""
+def find(folder: Path, beside: Sequence[str] = ()) -> Found:
+    """Look through a folder and those below it, but for those `beside`; linked ones are followed once, wherever they lead."""
     recordings: list[Path] = []
     left_out: dict[Path, str] = {}
-    seen = {_identity(folder)}
+    seen = {_identity(folder), *(_identity(folder / name) for name in beside)}
     for place, folders, names in os.walk(folder, followlinks=True, onerror=lambda error: left_out.update(_unreadable(error))):
+        if place == str(folder):
+            folders[:] = [name for name in folders if name not in beside]
         for name in sorted(folders):
             inside, identity = Path(place, name), _identity(Path(place, name))
             if name.startswith("."):
