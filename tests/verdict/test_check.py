@@ -307,6 +307,30 @@ def test_channels_that_differ_are_judged_apart(capsys, judge, tmp_path):
     assert (code, line["error"].split(": ")[1:]) == (3, ["has no channel 3", "it has 2"])
 
 
+def test_channels_that_were_not_heard_are_said_and_no_others(judge, tmp_path):
+    rng = np.random.default_rng(3)
+    voice, other = rng.normal(size=(2, 16_000 * 3)) * 0.1
+    unheard, alone = "was not heard: 50 dB or more below the loudest", "was judged by itself"
+    said = {
+        "quiet": ((voice, voice, -3e-4 * voice), [f"channel 3 of 3 {unheard}"]),
+        "leak": ((voice, 3e-4 * other), [f"channel 1 of 2 {alone}; channel 2 of 2 {unheard}"]),
+        "turned": ((voice, -voice, 0 * voice), ["channel 2 is another one inverted: it was turned round; channel 3 of 3 is silent"]),
+        "apart": (
+            (voice, other, 1e-4 * other, 0 * voice),
+            [f"channel {number} of 4 {alone}; channel 3 of 4 {unheard}; channel 4 of 4 is silent" for number in (1, 2)],
+        ),
+        "alike": ((voice, voice), [None]),
+    }
+    for name, (channels, expected) in said.items():
+        sf.write(tmp_path / f"{name}.wav", np.stack(channels, axis=1), 16_000, subtype="FLOAT")
+        found = judge.judge(tmp_path / f"{name}.wav")
+        texts = [next((caution.text for caution in one.cautions if caution.code == "channels"), None) for one in found]
+        assert texts == expected
+    (chosen,) = judge.judge(tmp_path / "leak.wav", channel=2)
+    (text,) = (caution.text for caution in chosen.cautions if caution.code == "channels")
+    assert text == "channel 2 of 2 was judged by itself"
+
+
 def test_tracks_are_listed_and_one_may_be_chosen(capsys, judge):
     film = CASES / "several-tracks/two_speakers_two_tracks.mp4"
     (first,), (second,) = (judge.judge(film, track=number) for number in (None, 2))
