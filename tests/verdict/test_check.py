@@ -419,6 +419,21 @@ def test_pages_never_meet_and_cost_no_verdict(capsys, judge, spoof, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("call*.html")) == ["call-channel-1.html", "call-channel-2.html"]
 
 
+@pytest.mark.parametrize("shell", ["{} - <&-", "(ulimit -f 20; cat {file} | {} -)", '{} ""', "(ulimit -f 20; {} <(cat {file}))"])
+def test_what_cannot_be_read_to_its_end_is_one_line(model, spoof, tmp_path, shell):
+    command = shell.replace("{file}", str(spoof)).replace("{}", f'"{sys.executable}" -m earmark check --model {model}')
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("error: ")
+
+
+def test_a_pipe_that_does_not_fit_costs_the_others_nothing(capsys, judge, spoof, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    code, (closed, judged) = run(capsys, judge, ["-", spoof], Options(json=True))
+    assert (code, closed) == (3, {"schema_version": 2, "file": "stdin", "error": "stdin: it is closed", "left_out": False})
+    assert judged["decision"]
+
+
 def test_a_page_takes_no_folders_place(judge, spoof, tmp_path):
     (tmp_path / "precious.html").mkdir()
     (tmp_path / "precious.html/notes.txt").write_text("hi")

@@ -52,17 +52,21 @@ class Options:
 
 
 class Given(NamedTuple):
-    """A file to judge: where it lies, the name it was given by, that name in print, and why it is not to be judged."""
+    """A file to judge: where it lies, the name it was given by, that name in print, and why it is not to be judged.
+
+    `piped`: it came through a pipe, and lies in no folder.
+    """
 
     path: Path
     shown: str
     name: str
     wrong: str | None = None
+    piped: bool = False
 
     @classmethod
-    def of(cls, path: Path, shown: str, wrong: str | None = None) -> "Given":
+    def of(cls, path: Path, shown: str, wrong: str | None = None, piped: bool = False) -> "Given":
         """With its name in print."""
-        return cls(path, shown, legible(shown), wrong)
+        return cls(path, shown, legible(shown), wrong, piped)
 
 
 def find_model(model: str, tracking: TrackingParams) -> Path:
@@ -85,11 +89,17 @@ def load_judge(folder: Path, place: str, enrolled: Path | None, compute: Compute
 
 def check(judge: Judge, inputs: list[str], options: Options) -> int:
     """Judge every input, print as asked, and return the exit code. Errors: InputError when there is nothing to judge."""
-    with tempfile.TemporaryDirectory() as scratch:
-        return _check_all(judge, list(_find(inputs, Path(scratch))), inputs, options)
+    try:
+        scratch = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise InputError(f"there is no place for scratch files ({error.strerror}): set TMPDIR") from error
+    with scratch as place:
+        return _check_all(judge, list(_find(inputs, Path(place))), inputs, options)
 
 
 def _check_all(judge: Judge, given: list[Given], inputs: list[str], options: Options) -> int:
+    if len(given) == len(inputs) == 1 and given[0].wrong and not os.path.isdir(inputs[0]):
+        raise InputError(f"{given[0].name}: {given[0].wrong}")
     if not any(one.wrong is None for one in given):
         left_out = "".join(f"\n  {one.name}: {one.wrong}" for one in given[:SHOWN]) + ("\n  …" if len(given) > SHOWN else "")
         raise InputError(f"{', '.join(inputs)}: no recording there{left_out}")
@@ -144,7 +154,7 @@ def check_one(judge: Judge, given: Given, options: Options, show: Show = lambda 
                     lost.append(f"{given.name}: its page is missing: {error}")
     except (InputError, OSError) as error:  # such as a disk that is full, or a file that has gone meanwhile
         said = printable(str(error)).replace(f"{printable(str(given.path))}: ", f"{given.name}: ", 1)
-        return Checked([Failure(file=given.name, error=said, left_out=given.wrong is not None)], lost)
+        return Checked([Failure(file=given.name, error=said, left_out=given.wrong is not None and not given.piped)], lost)
     return Checked(answers, lost)
 
 
@@ -174,8 +184,10 @@ def _find(inputs: list[str], scratch: Path) -> Iterator[Given]:
     """What there is to judge: a folder's recordings in order and what else lies there, stdin and pipes through files in `scratch`."""
     for number, given in enumerate(inputs):
         path = Path(given)
+        if not given:
+            raise InputError("an empty name is no file: say what to check (. is the folder you are in)")
         if given == STDIN:
-            yield Given.of(_spool(sys.stdin.buffer, scratch / str(number)), "stdin")
+            yield _spool(sys.stdin and sys.stdin.buffer, scratch / str(number), "stdin")
         elif os.path.isdir(path):
             found = find(path)
             yield from (Given.of(one, str(one)) for one in found.recordings)
@@ -183,9 +195,9 @@ def _find(inputs: list[str], scratch: Path) -> Iterator[Given]:
         elif _is_pipe(path):
             try:
                 with path.open("rb") as pipe:
-                    yield Given.of(_spool(pipe, scratch / str(number)), given)
+                    yield _spool(pipe, scratch / str(number), given)
             except OSError as error:
-                yield Given.of(path, given, error.strerror or "cannot be read")
+                yield Given.of(path, given, error.strerror or "cannot be read", piped=True)
         else:
             yield Given.of(path, given)
 
@@ -198,10 +210,18 @@ def _is_pipe(path: Path) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
 
-def _spool(pipe: BinaryIO, place: Path) -> Path:
-    with place.open("wb") as file:
-        shutil.copyfileobj(pipe, file)
-    return place
+def _spool(pipe: BinaryIO | None, place: Path, shown: str) -> Given:
+    """All that comes through a pipe, as a file in scratch space; what is wrong where it is closed, or does not fit there."""
+    if pipe is None:
+        return Given.of(place, shown, "it is closed", piped=True)
+    try:
+        with place.open("wb") as file:
+            shutil.copyfileobj(pipe, file)
+    except OSError as error:
+        place.unlink(missing_ok=True)
+        wrong = f"cannot be read into {tempfile.gettempdir()} ({error.strerror}): set TMPDIR to a larger place"
+        return Given.of(place, shown, wrong, piped=True)
+    return Given.of(place, shown, piped=True)
 
 
 def _bar() -> Progress:
