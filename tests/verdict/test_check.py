@@ -1,5 +1,6 @@
 """`earmark check` on real files with the model that the stages made."""
 
+import io
 import json
 import os
 import shutil
@@ -440,6 +441,22 @@ def test_a_page_takes_no_folders_place(judge, spoof, tmp_path):
     with pytest.raises(InputError, match=r"precious\.html: a folder is there"):
         check(judge, [str(spoof)], Options(html=tmp_path / "precious.html"))
     assert (tmp_path / "precious.html/notes.txt").read_text() == "hi"
+
+
+def test_every_verdict_of_a_call_has_its_own_page(capsys, judge, spoof, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(CASES / "stereo-call/agent_left_customer_right.flac", "call.wav")
+    for name in ("call.wav-channel-1", "stdin", "STDIN"):
+        shutil.copy(spoof, name)
+    (tmp_path / "n").write_bytes(spoof.read_bytes())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper((tmp_path / "n").open("rb")))
+    inputs = ["call.wav", "call.wav-channel-1", "-", "stdin", "STDIN", "stdin"]
+    code, lines = run(capsys, judge, inputs, Options(json=True, html=Path("pages")))
+    assert (code, len(lines)) == (0, 7)
+    assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == [
+        "STDIN-3.html", "call.wav-channel-1-2.html", "call.wav-channel-1.html", "call.wav-channel-2.html", "stdin-2.html", "stdin-4.html",
+        "stdin.html",
+    ]  # fmt: skip
 
 
 def test_pipes_are_read_as_stdin_is(model, spoof, tmp_path):

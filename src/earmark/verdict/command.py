@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -108,11 +109,11 @@ def _check_all(judge: Judge, given: list[Given], inputs: list[str], options: Opt
     if options.html and _is_page(options.html):
         refuse_folder(options.html)
     found: list[Found] = []
-    whole = True
+    whole, pages = True, set()
     with _bar() as bar:
         for number, one in enumerate(given):
             task = bar.add_task(escape(one.name), total=None, count=f"{number + 1}/{len(given)}")
-            checked = check_one(judge, one, options, lambda done, of, task=task: bar.update(task, completed=done, total=of))
+            checked = check_one(judge, one, options, lambda done, of, task=task: bar.update(task, completed=done, total=of), pages)
             bar.remove_task(task)
             found += checked.found
             whole &= not checked.lost_pages
@@ -138,8 +139,12 @@ class Checked(NamedTuple):
     lost_pages: list[str]
 
 
-def check_one(judge: Judge, given: Given, options: Options, show: Show = lambda done, of: None) -> Checked:
-    """The verdicts on a file, with their pages where they are asked for; a Failure where it cannot be judged."""
+def check_one(judge: Judge, given: Given, options: Options, show: Show = lambda done, of: None, pages: set[Path] | None = None) -> Checked:
+    """The verdicts on a file, with their pages where they are asked for; a Failure where it cannot be judged.
+
+    `pages` are those of the files before, to which this one's are added.
+    """
+    pages = set() if pages is None else pages
     answers: list[Found] = []
     lost: list[str] = []
     try:
@@ -148,8 +153,9 @@ def check_one(judge: Judge, given: Given, options: Options, show: Show = lambda 
         for recording, heard, verdict in judge.hear(given.path, given.name, options.track, options.channel, show):
             answers.append(verdict)
             if options.html:
+                page = _free(page_place(options.html, given.shown, recording.channel), pages)
                 try:
-                    _write_page(judge, recording, heard, verdict, page_place(options.html, given.shown, recording.channel))
+                    _write_page(judge, recording, heard, verdict, page)
                 except InputError as error:  # a page is not worth a verdict
                     lost.append(f"{given.name}: its page is missing: {error}")
     except (InputError, OSError) as error:  # such as a disk that is full, or a file that has gone meanwhile
@@ -174,6 +180,18 @@ def page_place(place: Path, name: str, channel: int | None) -> Path:
     if _is_page(place):
         return place.with_name(f"{place.stem}{suffix}{place.suffix}")
     return place / flat_name(name, f"{suffix}.html")
+
+
+def _free(place: Path, taken: set[Path]) -> Path:
+    """The place, or, where another verdict's page lies there, the same with a number; it is taken then. Case makes no difference."""
+    tries = (place.with_name(f"{place.stem}{f'-{number}' if number > 1 else ''}{place.suffix}") for number in count(1))
+    free = next(one for one in tries if _folded(one) not in taken)
+    taken.add(_folded(free))
+    return free
+
+
+def _folded(place: Path) -> Path:
+    return place.with_name(place.name.casefold())
 
 
 def _is_page(place: Path) -> bool:
