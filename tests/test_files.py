@@ -53,6 +53,31 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
     assert leftovers(tmp_path) == ["folder"]
 
 
+def test_a_file_takes_no_folders_place_and_a_folder_no_files(tmp_path):
+    (tmp_path / "precious.html").mkdir()
+    (tmp_path / "precious.html/notes.txt").write_text("hi")
+    (tmp_path / "link").symlink_to("precious.html")
+    for name in ("precious.html", "link"):
+        with pytest.raises(InputError, match=f"cannot write .*{name}: a folder is there"):
+            write_json(tmp_path / name, {})
+    with pytest.raises(InputError, match=r"cannot write the folder .*notes\.txt: a file is there"):  # noqa: SIM117
+        with complete(tmp_path / "precious.html/notes.txt") as aside:
+            aside.mkdir()
+    assert (tmp_path / "precious.html/notes.txt").read_text() == "hi"
+    assert leftovers(tmp_path / "precious.html") == ["notes.txt"]
+    assert leftovers(tmp_path) == ["link", "precious.html"]
+
+
+def test_settings_are_written_over_no_folder(tmp_path):
+    (tmp_path / "mine.yaml").mkdir()
+    (tmp_path / "mine.yaml/notes.txt").write_text("hi")
+    done = subprocess.run(
+        [sys.executable, "-m", "earmark", "params", "-o", "mine.yaml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, "error: cannot write mine.yaml: a folder is there; name another file\n")
+    assert (tmp_path / "mine.yaml/notes.txt").read_text() == "hi"
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_a_killed_run_left_is_overwritten(tmp_path, kind):
     make = "aside.write_text('half')" if kind == "file" else "aside.mkdir(); (aside / 'old').write_text('half')"

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from earmark import InputError, params, stages
+from earmark.printable import log_to_stderr, printable_lines
 
 app = typer.Typer(
     name="earmark",
@@ -298,12 +299,12 @@ def main() -> None:
     # torch's threads wait for each other in a spin of microseconds, then asleep: longer ones cost more than all that is computed where
     # other programs run, and to sleep at once costs more where none do
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         app()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable_lines(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
 
 

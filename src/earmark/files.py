@@ -24,7 +24,8 @@ LONGEST = 255  # bytes of a name that file systems hold
 def complete(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write a file or folder to; on success it replaces `path`, on failure it is removed.
 
-    Errors: InputError naming `path` when the place is not writable or the disk is full.
+    A file replaces no folder, and a folder no file. Errors: InputError naming `path` when it is of the other kind, the place is not
+    writable or the disk is full.
     """
     aside = path.with_name(f".{path.name}.part")  # one name, so that what a killed run left is overwritten
     if len(os.fsencode(aside.name)) > LONGEST:
@@ -36,6 +37,7 @@ def complete(path: Path) -> Iterator[Path]:
         raise _unwritable(path, error) from error
     try:
         yield aside
+        _refuse_other_kind(aside, path)
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(aside, path)
@@ -48,18 +50,25 @@ def complete(path: Path) -> Iterator[Path]:
         remove(aside)
 
 
+def refuse_folder(path: Path) -> None:
+    """Errors: InputError when a folder lies where a file is to be written."""
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: a folder is there; name another file")
+
+
+def _refuse_other_kind(made: Path, path: Path) -> None:
+    if not made.is_dir():
+        refuse_folder(path)
+    elif os.path.lexists(path) and not path.is_dir():
+        raise InputError(f"cannot write the folder {path}: a file is there; name another place, or remove it")
+
+
 def flat_name(name: str, suffix: str) -> str:
     """A file's name for any name, path or id; where it had to change or was too long it has a digest, so that two never meet."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name.lstrip("/."))
     if plain == name and len(plain) + len(suffix) <= LONGEST - len("..part"):
         return plain + suffix
     return f"{plain[-150:]}-{_short_digest(name)}{suffix}"
-
-
-def legible(name: str) -> str:
-    """A file's name as it can be printed and put into JSON: bytes that are no UTF-8, and control characters, as escapes."""
-    decoded = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in decoded)
 
 
 def _short_digest(name: str) -> str:

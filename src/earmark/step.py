@@ -23,6 +23,7 @@ import pandas as pd
 from earmark import InputError, params, stages
 from earmark.files import complete, file_digest, remove, write_json
 from earmark.pointer import Pointer
+from earmark.printable import log_to_stderr, printable_lines
 from earmark.provenance import ORIGINS, origins
 from earmark.registry.journal import PLACE, journals
 from earmark.registry.pipeline import RUN
@@ -156,11 +157,11 @@ def join_verdicts(parts: list[Any], place: str) -> dict[str, float]:
 @contextmanager
 def _plain(name: str) -> Iterator[None]:
     """Log as the command line does; what the user can mend ends the step with one line and no traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
+    log_to_stderr(force=True)
     try:
         yield
     except InputError as error:
-        sys.exit(f"error: {name}: {error}")
+        sys.exit(printable_lines(f"error: {name}: {error}"))
 
 
 def _tracking(text: str) -> params.TrackingParams:

@@ -132,6 +132,61 @@ def test_a_silent_track_is_passed_over_for_one_that_speaks_unless_it_is_asked_fo
         hear(film, track=3)
 
 
+def write_tracks(path: Path, *tracks: np.ndarray, codec: str = "pcm_f32le") -> Path:
+    """A film without pictures, of tracks at 16 kHz one after the other."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream(codec, rate=16_000, layout="mono") for _ in tracks]
+        for stream, samples in zip(streams, tracks, strict=True):
+            frame = av.AudioFrame.from_ndarray(samples.astype(np.float32)[None], format="flt", layout="mono")
+            frame.sample_rate = 16_000
+            for packet in [*stream.encode(frame), *stream.encode(None)]:
+                container.mux(packet)
+    return path
+
+
+DEAD = {
+    "constant": (np.full(16_000, -1 / 32_768), None),
+    "silent": (np.zeros(16_000), None),
+    "short": (0.1 * np.ones(320), "too short: 320 samples at 16000 Hz, at least 0.05 s are needed"),
+    "nan": (np.append(0.1 * np.ones(32_000), np.nan), "holds NaN or infinite samples"),
+    "loud": (np.append(0.1 * np.ones(32_000), 1e30), "holds samples of 1e+30 times full scale: that is no sound"),
+}
+
+
+@pytest.mark.parametrize("kind", DEAD)
+def test_a_track_that_holds_nothing_to_hear_is_passed_over_and_said(tmp_path, speech, kind):
+    dead, reason = DEAD[kind]
+    path = write_tracks(tmp_path / "a.mkv", dead, speech)
+    samples, found = hear(path)
+    assert (found.track, [one.reason for one in found.tracks]) == (2, [reason, None])
+    np.testing.assert_array_equal(samples[:, 0], speech.astype(np.float32))
+    with pytest.raises(InputError, match=f"a.mkv: {reason or 'silent from end to end'}".replace("+", r"\+")):
+        hear(path, track=1)
+    both = write_tracks(tmp_path / "both.mkv", np.zeros(16_000), dead)
+    with pytest.raises(InputError, match="track 1: silent from end to end; track 2: " if reason else r"both\.mkv: silent from end to end"):
+        hear(both)
+
+
+def test_a_constant_is_silence_at_any_rate(tmp_path):
+    for rate in (16_000, 44_100):
+        sf.write(tmp_path / "a.wav", np.full(rate, 0.02), rate, subtype="FLOAT")
+        with pytest.raises(decode.SilentError):
+            hear(tmp_path / "a.wav")
+
+
+def test_what_a_file_says_of_itself_is_print(tmp_path):
+    content = (CASES / "several-tracks/two_speakers_two_tracks.mp4").read_bytes().replace(b"esds", b"none")
+    place = content.rindex(b"mp4a")  # the second track's coding
+    for tag in (b"\x1b[2J", b"a\x85\n\x9b"):
+        (tmp_path / "a.mp4").write_bytes(content[:place] + tag + content[place + 4 :])
+        _, found = hear(tmp_path / "a.mp4")
+        assert found.track == 1
+        assert (found.tracks[1].coding + (found.tracks[1].reason or "")).isprintable()
+        with pytest.raises(InputError, match=r"a\.mp4: no decoder for") as caught:
+            hear(tmp_path / "a.mp4", track=2)
+        assert str(caught.value).isprintable()
+
+
 def test_what_states_no_rate_is_refused():
     with pytest.raises(InputError, match="no decoder reads it"):
         hear(CASES / "headerless/pbx_8k_4s.ul")
@@ -173,6 +228,40 @@ def test_a_link_of_more_channels_widens_the_ones_before(tmp_path, speech):
     first, second = samples[: 4 * 16_000], samples[6 * 16_000 :]
     np.testing.assert_array_equal(first[:, 0], first[:, 1])
     assert np.corrcoef(second.T)[0, 1] < -0.9
+
+
+def test_flac_files_of_other_bits_are_heard_where_they_are_joined(tmp_path, speech):
+    for subtype in ("PCM_16", "PCM_24", "PCM_S8"):
+        sf.write(tmp_path / f"{subtype}.flac", speech, 16_000, subtype=subtype)
+    parts = [tmp_path / f"{subtype}.flac" for subtype in ("PCM_16", "PCM_24", "PCM_S8", "PCM_16")]
+    samples, found = hear(join(tmp_path / "all.flac", *parts))
+    np.testing.assert_array_equal(samples[:, 0], np.concatenate([sf.read(part, dtype="float32")[0] for part in parts]))
+    assert found.lost == 0
+    content = bytearray((tmp_path / "all.flac").read_bytes())
+    place = len(parts[0].read_bytes()) + 50_000  # damage is still damage
+    content[place : place + 40] = bytes(40)
+    (tmp_path / "hurt.flac").write_bytes(content)
+    samples, found = hear(tmp_path / "hurt.flac")
+    assert 0.1 < found.lost < 0.6
+    assert len(samples) / 16_000 == pytest.approx(20 - found.lost, abs=0.02)
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+@pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])
+def test_a_link_of_one_channel_after_several_is_heard_as_the_same_in_all(tmp_path, speech, suffix, rate):
+    both = np.stack((speech, 0.5 * speech), axis=1)
+    for name, part in (("stereo", both), ("mono", speech), ("dual", np.stack((speech, speech), axis=1))):
+        sf.write(tmp_path / f"{name}.{suffix}", part, rate)
+    found, expected = (
+        hear(join(tmp_path / f"{name}-{last}.{suffix}", *(tmp_path / f"{one}.{suffix}" for one in (name, last, name))))[0]
+        for name, last in (("stereo", "mono"), ("stereo", "dual"))
+    )
+    if suffix == "flac":
+        np.testing.assert_array_equal(found, expected)
+    assert len(found) == pytest.approx(len(expected), abs=200)
+    length = min(len(found), len(expected))
+    error = np.square(found[:length] - expected[:length]).mean() / np.square(expected).mean()
+    assert 10 * np.log10(error + 1e-12) < -15  # a lossy coder writes both alike, but not the same
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.wav", "WAV"), ("m4a_art.m4a", "MP4"), ("a.mkv", "film")])

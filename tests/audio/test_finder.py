@@ -45,6 +45,48 @@ def test_content_tells_where_the_ending_does_not_and_all_else_is_named(tmp_path,
     }
 
 
+def bare(name: str) -> bytes:
+    """Frames of MP3 or AAC with no tag before them."""
+    content = next(CASES.rglob(name)).read_bytes()
+    assert not content.startswith(b"ID3")
+    return content
+
+
+def test_what_systems_hide_is_named_unless_it_is_no_sound_for_certain(tmp_path, clip):
+    mp3, aac = bare("abr_no_xing_4.05s.mp3"), bare("silence_last_10s_ok.aac")
+    folder = tmp_path / "case"
+    folder.mkdir()
+    sounds = {
+        ".mp3": mp3,
+        ".AAC": aac,
+        "._voice.mp3": mp3,
+        "Thumbs.db": mp3,
+        ".memo": aac,
+        "memo": mp3,
+        "._x": aac,
+        "._a.wav": b"\x01\x02" * 99,
+    }
+    silent = {
+        "._voice2.mp3": b"\0\x05\x16\x07" + bytes(90), ".DS_Store": b"\0\0\0\1Bud1" + bytes(90), ".gitignore": b"*.wav\n",
+        ".empty": b"", ".localized": "é\n".encode(), "desktop.ini": "\ufeff[a]\r\n".encode("utf-16-le"), "._b": b"\0\x05\x16\x07\0\2",
+    }  # fmt: skip
+    named = {
+        ".odd": b"\x01\x02\x03\xff" * 99,
+        "notes": "\ufeffnone\n".encode("utf-16-le"),
+        "ones": b"\xff" * 999,
+        "pad": b"\xff\xfb" + bytes(999),
+    }
+    for name, content in (sounds | silent | named).items():
+        (folder / name).write_bytes(content)
+    found = find(folder)
+    assert set(names(found.recordings, folder)) == set(sounds)
+    assert set(names(found.left_out, folder)) == set(named)
+    (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
+    assert folder / "Thumbs.db" not in [*find(folder).recordings, *find(folder).left_out]
+    (folder / "Thumbs.db").write_bytes(b"\x05" * 600)
+    assert folder / "Thumbs.db" in find(folder).left_out
+
+
 def test_linked_folders_are_followed_once_and_loops_end(tmp_path, clip):
     folder = tmp_path / "case"
     (tmp_path / "disk").mkdir()

@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -6,6 +7,8 @@ import pytest
 from earmark import InputError
 from earmark.corpora import folder
 from earmark.corpora.checks import find_missing
+from earmark.corpora.copysynthesis import synthesize_folder
+from earmark.printable import legible
 
 
 def write(root, *rows):
@@ -92,3 +95,42 @@ def test_files_that_are_no_recordings_are_named_and_a_key_that_lost_all_its_file
         path.rename(path.with_suffix(".dat"))
     with pytest.raises(InputError, match=r"bonafide holds no recording: bonafide_00\.dat \(no recording"):
         folder.read(tmp_path / "corpus")
+
+
+@pytest.mark.parametrize("name", ["bonafide/caf\udce9.wav", "spoof/caf\udce9/x.wav", "bonafide/deep/\udcff/x.flac"])
+def test_names_that_no_table_can_hold_are_named(tmp_path, tone, name):
+    for place in ("bonafide/x.wav", "spoof/vits/x.wav"):
+        tone(place)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(tmp_path / "bonafide/x.wav", tmp_path / name)
+    said = re.escape(legible(name).partition("/")[2])
+    with pytest.raises(InputError, match=f"no UTF-8, which a corpus's names must be: '.*{said}': rename them"):
+        folder.read(tmp_path)
+    with pytest.raises(InputError, match=said):
+        folder.read_recordings(tmp_path)
+    with pytest.raises(InputError, match=said):
+        synthesize_folder(tmp_path, tmp_path / "made")
+
+
+def test_a_root_that_no_table_can_hold_is_named(tmp_path, tone):
+    tone("a/bonafide/x.wav")
+    tone("a/spoof/x.wav")
+    root = (tmp_path / "a").rename(tmp_path / "caf\udce9")
+    with pytest.raises(InputError, match=r"no UTF-8.*caf\\xe9"):
+        folder.read(root)
+    write(root, ("utterance_id", "path", "key"), ("x", "spoof/x.wav", "spoof"))
+    with pytest.raises(InputError, match=r"no UTF-8.*caf\\xe9"):
+        folder.read(root)
+
+
+@pytest.mark.parametrize("name", ["Bonafide/deep/y.wav", "SPOOF/y.wav", "fake/vits/y.wav", "y.wav"])
+def test_recordings_that_no_key_names_stop_it(tmp_path, tone, name):
+    for place in ("bonafide/x.wav", "spoof/vits/x.wav"):
+        tone(place)
+    (tmp_path / "alias").symlink_to("bonafide")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/readme.txt").write_text("no sound")
+    assert len(folder.read(tmp_path)) == 2
+    tone(name)
+    with pytest.raises(InputError, match=rf"1 recordings are in neither bonafide/ nor spoof/ .* but in {name.partition('/')[0]}: move or"):
+        folder.read(tmp_path)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from earmark import InputError, stages
+from earmark.verdict.answer import Verdict
 from earmark.verdict.batch import check_recordings, count, read_verdicts
 
 VERDICTS = stages.ARTIFACTS["verdicts"]
@@ -71,3 +72,14 @@ def test_a_folder_without_recordings_is_said(batch, tiny, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no recording there"):
         check_recordings(tmp_path / "empty", batch / "artifacts/model", tiny.compute, tmp_path / "out")
+
+
+def test_a_line_ends_at_its_newline_whatever_a_recording_says_of_itself(batch, tiny):
+    stages.run("check_recordings", tiny, batch)
+    path = batch / VERDICTS / "00001.jsonl"
+    first = Verdict.model_validate_json(path.read_bytes().split(b"\n")[0])
+    odd = first.model_copy(update={"tracks": [first.tracks[0].model_copy(update={"coding": "a\x85b\u2028c", "language": "d\u2029\r"})]})
+    path.write_text(f"{odd.model_dump_json()}\n")
+    assert odd in read_verdicts(batch / VERDICTS)
+    stages.run("check_recordings", tiny, batch)
+    assert read_verdicts(batch / VERDICTS)[2] == odd  # was kept

@@ -1,5 +1,6 @@
 """`earmark check` on real files with the model that the stages made."""
 
+import io
 import json
 import os
 import shutil
@@ -307,6 +308,30 @@ def test_channels_that_differ_are_judged_apart(capsys, judge, tmp_path):
     assert (code, line["error"].split(": ")[1:]) == (3, ["has no channel 3", "it has 2"])
 
 
+def test_channels_that_were_not_heard_are_said_and_no_others(judge, tmp_path):
+    rng = np.random.default_rng(3)
+    voice, other = rng.normal(size=(2, 16_000 * 3)) * 0.1
+    unheard, alone = "was not heard: 50 dB or more below the loudest", "was judged by itself"
+    said = {
+        "quiet": ((voice, voice, -3e-4 * voice), [f"channel 3 of 3 {unheard}"]),
+        "leak": ((voice, 3e-4 * other), [f"channel 1 of 2 {alone}; channel 2 of 2 {unheard}"]),
+        "turned": ((voice, -voice, 0 * voice), ["channel 2 is another one inverted: it was turned round; channel 3 of 3 is silent"]),
+        "apart": (
+            (voice, other, 1e-4 * other, 0 * voice),
+            [f"channel {number} of 4 {alone}; channel 3 of 4 {unheard}; channel 4 of 4 is silent" for number in (1, 2)],
+        ),
+        "alike": ((voice, voice), [None]),
+    }
+    for name, (channels, expected) in said.items():
+        sf.write(tmp_path / f"{name}.wav", np.stack(channels, axis=1), 16_000, subtype="FLOAT")
+        found = judge.judge(tmp_path / f"{name}.wav")
+        texts = [next((caution.text for caution in one.cautions if caution.code == "channels"), None) for one in found]
+        assert texts == expected
+    (chosen,) = judge.judge(tmp_path / "leak.wav", channel=2)
+    (text,) = (caution.text for caution in chosen.cautions if caution.code == "channels")
+    assert text == "channel 2 of 2 was judged by itself"
+
+
 def test_tracks_are_listed_and_one_may_be_chosen(capsys, judge):
     film = CASES / "several-tracks/two_speakers_two_tracks.mp4"
     (first,), (second,) = (judge.judge(film, track=number) for number in (None, 2))
@@ -316,6 +341,17 @@ def test_tracks_are_listed_and_one_may_be_chosen(capsys, judge):
     assert "track 1 of 2 was judged; not heard: 2 (aac; --track 2)" in [caution.text for caution in first.cautions]
     (spoken,) = judge.judge(CASES / "several-tracks/first_track_silent_second_speech.mp4")
     assert spoken.track == 2
+
+
+def test_what_a_file_says_of_itself_reaches_no_terminal(capsys, judge, tmp_path):
+    content = (CASES / "several-tracks/two_speakers_two_tracks.mp4").read_bytes().replace(b"esds", b"none")
+    place = content.rindex(b"mp4a")
+    (tmp_path / "a.mp4").write_bytes(content[:place] + b"\x1b[2J" + content[place + 4 :])
+    (verdict,) = judge.judge(tmp_path / "a.mp4")
+    assert all(caution.text.isprintable() for caution in verdict.cautions)
+    assert any(r"2 (\x1b[2J: no decoder" in caution.text for caution in verdict.cautions)
+    assert check(judge, [str(tmp_path / "a.mp4")], Options()) == 0
+    assert "\x1b[2J" not in capsys.readouterr().out
 
 
 def test_what_was_not_heard_of_a_file_is_part_of_its_verdict(judge):
@@ -382,6 +418,45 @@ def test_pages_never_meet_and_cost_no_verdict(capsys, judge, spoof, tmp_path):
     call = CASES / "stereo-call/agent_left_customer_right.flac"
     assert check(judge, [str(call)], Options(html=tmp_path / "call.html")) == 0
     assert sorted(path.name for path in tmp_path.glob("call*.html")) == ["call-channel-1.html", "call-channel-2.html"]
+
+
+@pytest.mark.parametrize("shell", ["{} - <&-", "(ulimit -f 20; cat {file} | {} -)", '{} ""', "(ulimit -f 20; {} <(cat {file}))"])
+def test_what_cannot_be_read_to_its_end_is_one_line(model, spoof, tmp_path, shell):
+    command = shell.replace("{file}", str(spoof)).replace("{}", f'"{sys.executable}" -m earmark check --model {model}')
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("error: ")
+
+
+def test_a_pipe_that_does_not_fit_costs_the_others_nothing(capsys, judge, spoof, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    code, (closed, judged) = run(capsys, judge, ["-", spoof], Options(json=True))
+    assert (code, closed) == (3, {"schema_version": 2, "file": "stdin", "error": "stdin: it is closed", "left_out": False})
+    assert judged["decision"]
+
+
+def test_a_page_takes_no_folders_place(judge, spoof, tmp_path):
+    (tmp_path / "precious.html").mkdir()
+    (tmp_path / "precious.html/notes.txt").write_text("hi")
+    with pytest.raises(InputError, match=r"precious\.html: a folder is there"):
+        check(judge, [str(spoof)], Options(html=tmp_path / "precious.html"))
+    assert (tmp_path / "precious.html/notes.txt").read_text() == "hi"
+
+
+def test_every_verdict_of_a_call_has_its_own_page(capsys, judge, spoof, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(CASES / "stereo-call/agent_left_customer_right.flac", "call.wav")
+    for name in ("call.wav-channel-1", "stdin", "STDIN"):
+        shutil.copy(spoof, name)
+    (tmp_path / "n").write_bytes(spoof.read_bytes())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper((tmp_path / "n").open("rb")))
+    inputs = ["call.wav", "call.wav-channel-1", "-", "stdin", "STDIN", "stdin"]
+    code, lines = run(capsys, judge, inputs, Options(json=True, html=Path("pages")))
+    assert (code, len(lines)) == (0, 7)
+    assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == [
+        "STDIN-3.html", "call.wav-channel-1-2.html", "call.wav-channel-1.html", "call.wav-channel-2.html", "stdin-2.html", "stdin-4.html",
+        "stdin.html",
+    ]  # fmt: skip
 
 
 def test_pipes_are_read_as_stdin_is(model, spoof, tmp_path):

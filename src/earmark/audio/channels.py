@@ -46,12 +46,17 @@ def describe(samples: np.ndarray) -> list[Channel]:
     ]
 
 
+def in_use(channels: list[Channel]) -> list[Channel]:
+    """Those that are neither silent nor so far below the loudest that nothing but leaks is in them."""
+    loudest = max((one.level_dbfs for one in channels if one.level_dbfs is not None), default=0.0)
+    return [one for one in channels if one.level_dbfs is not None and one.level_dbfs > loudest - UNUSED_DB]
+
+
 def voices(samples: np.ndarray, channels: list[Channel], correlation: float) -> list[Voice]:
     """(T, C) → what is to be judged: channels alike (an inverted one is turned round) as their mean, else each that sounds by itself."""
-    loudest = max((one.level_dbfs for one in channels if one.level_dbfs is not None), default=None)
-    if loudest is None:
+    used = in_use(channels)
+    if not used:
         return []
-    used = [one for one in channels if one.level_dbfs is not None and one.level_dbfs > loudest - UNUSED_DB]
     if samples.shape[1] == 1:
         return [Voice(None, samples[:, 0])]
     if len(used) == 1:

@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +14,7 @@ from earmark import InputError
 from earmark.audio import channels, worker
 from earmark.audio.sound import MIN_SAMPLES, SAMPLE_RATE, Decoded, Track
 from earmark.params.decoding import DecodingParams
+from earmark.printable import printable
 
 __all__ = ["MIN_SAMPLES", "SAMPLE_RATE", "SilentError", "decoded", "normalise_level", "probe", "read", "tile"]
 
@@ -53,11 +55,18 @@ def decoded(path: Path, decoding: DecodingParams, track: int | None = None) -> I
 
 def _decode(path: Path, sink: BinaryIO, decoding: DecodingParams, track: int | None) -> Decoded:
     answer = _ask(path, sink, decoding, track)
-    found = Decoded(**answer | {"tracks": [Track(**one) for one in answer["tracks"]], "clock": [tuple(one) for one in answer["clock"]]})
+    found = Decoded(**answer | {"tracks": [_track(one) for one in answer["tracks"]], "clock": [tuple(one) for one in answer["clock"]]})
     if not any(found.peaks):
         raise SilentError(f"{path}: silent from end to end")
     sink.seek(0)
     return found
+
+
+def _track(found: dict[str, Any]) -> Track:
+    """A track as the worker describes it; what the file says of it itself is text that anybody may have written."""
+    track = Track(**found)
+    language, reason = (text and printable(text) for text in (track.language, track.reason))
+    return replace(track, coding=printable(track.coding), language=language, reason=reason)
 
 
 def _ask(path: Path, sink: BinaryIO | None, decoding: DecodingParams, track: int | None = None) -> dict[str, Any]:

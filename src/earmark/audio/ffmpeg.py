@@ -6,6 +6,7 @@ Runs in a process of its own (`audio.worker`): what others recorded may crash a 
 import errno
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import av
@@ -32,6 +33,7 @@ CLOCKED = (*TIMED, "asf", "flac", "flv", "mpeg", "mpegts", "mxf", "ogg", "wtv") 
 TABLED = ("mov", "flac")  # containers whose stated length FFmpeg hands on, and whose last sample has a time to compare it with
 PROTECTED = ("drms", "drmi", "enca")  # MP4's codings of encrypted sound, which FFmpeg decodes to noise
 LOSSLESS = ("alac", "ape", "flac", "tak", "tta", "wavpack")  # codings whose name does not say how many bits a sample has
+FLAC_OPTIONS = {"err_detect": "crccheck+explode"}  # else damage is decoded to noise
 SLACK = 0.1  # seconds: writers round, and decoders prime
 JUMP = 0.05  # seconds of a time stamp beyond the sound before it that are a gap
 LOUDEST, FAINTEST = 1e9, 1e-9  # peaks beyond which floats are no samples: no int, however scaled, gets there
@@ -42,7 +44,7 @@ Beat = Callable[[], Any]
 
 
 class NoSoundError(InputError):
-    """A track of which nothing came."""
+    """A track that holds nothing to hear; another one of the file may."""
 
 
 def decode(file: BinaryIO, sink: BinaryIO, track: int | None, limits: Limits, beat: Beat = lambda: None) -> Decoded:
@@ -58,21 +60,24 @@ def decode(file: BinaryIO, sink: BinaryIO, track: int | None, limits: Limits, be
         raise InputError("holds no sound track")
     if claim.follows:
         raise InputError(f"{claim.follows} follows after its end, and would not be heard: cut the file in two and check both")
-    heard, empty = None, None
-    for one in [_find_track(tracks, track)] if track else [one for one in tracks if not one.reason] or tracks:
+    tried = [_find_track(tracks, track)] if track else [one for one in tracks if not one.reason] or tracks[:1]
+    heard, wrong = None, {}
+    for one in tried:
         if one.reason:
             raise InputError(one.reason)
-        if heard:  # and silent
-            sink.seek(0)
-            sink.truncate()
+        sink.seek(0)
+        sink.truncate()  # what came of the track before
         try:
             heard = _Ear(file, claim, tracks, one, sink, limits, beat).hear()
         except NoSoundError as error:
-            empty = empty or error
-        if heard and any(heard.peaks):
+            wrong[one.number] = str(error)
+            tracks[one.number - 1] = replace(one, reason=str(error))
+            continue
+        if any(heard.peaks):
             return heard
-    if heard is None:
-        raise empty or InputError("holds no sound track")
+    if heard is None or wrong:
+        reasons = {one.number: wrong.get(one.number, "silent from end to end") for one in tried}
+        raise InputError("; ".join(f"track {number}: {why}" for number, why in reasons.items()) if tried[1:] else wrong[tried[0].number])
     return heard
 
 
@@ -159,6 +164,7 @@ class _Ear:
         self.shift = 0.0  # what is added to time stamps that went back
         self.joined = False  # whether the next frame is the first of another link
         self.flat: list[Flat] = []
+        self.decoder: Any = None  # of the link that is read
 
     def hear(self) -> Decoded:
         """Decode to the end and judge what came. Errors: InputError as `decode`."""
@@ -169,7 +175,7 @@ class _Ear:
                 stream = container.streams.audio[self.track.number - 1]
                 stream.codec_context.thread_count = 1
                 if stream.codec_context.name == "flac":
-                    stream.codec_context.options = {"err_detect": "crccheck+explode"}  # else damage is decoded to noise
+                    stream.codec_context.options = FLAC_OPTIONS
                 if stream.codec_context.name in LOSSLESS and stream.codec_context.format:
                     self.found.coding = f"{stream.codec_context.name} {stream.codec_context.format.name}"  # of how many bits
                 kind = self.found.container = container.format.name.split(",")[0]
@@ -189,6 +195,7 @@ class _Ear:
     def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
         """Frames of a stream; packets that cannot be decoded are counted as lost."""
         packets, place, size = container.demux(stream), 0, self.file.seek(0, 2)
+        self.decoder = stream.codec_context
         begun, good, kind, before = None, 0, self.found.container, self.found.seconds
         while True:
             try:
@@ -206,13 +213,28 @@ class _Ear:
             place = max(place, (packet.pos or 0) + packet.size)
             begun = packet.pos if begun is None else begun
             try:
-                yield from packet.decode()
+                yield from self._decode(packet)
                 good += packet.size
             except (InputError, MemoryError):
                 raise
             except Exception:  # one packet of many
                 timed = packet.duration and packet.time_base
                 self.found.lost += float(packet.duration * packet.time_base) if timed else self.last
+
+    def _decode(self, packet: Any) -> list[Any]:
+        """Frames of a packet; where a FLAC goes on with samples of other bits, as joined files do, a decoder of its own takes them."""
+        try:
+            return self.decoder.decode(packet)
+        except MemoryError:
+            raise
+        except Exception:
+            if self.decoder.name != "flac":
+                raise
+        fresh = av.CodecContext.create("flac", "r")
+        fresh.thread_count, fresh.options = 1, dict(FLAC_OPTIONS)
+        frames = fresh.decode(packet)  # raises where the packet is damaged
+        self.decoder = fresh
+        return frames
 
     def _weigh(self, kind: str, begun: int | None, place: int, size: int, good: int, seconds: float) -> None:
         """Bytes that no good packet was made of, as seconds at the rate of the others: skipped ones are lost, unread ones refused."""
@@ -230,7 +252,7 @@ class _Ear:
         if not len(block):
             return
         rate = frame.sample_rate
-        if rate != self.rate or block.shape[1] != self.found.channels:
+        if rate != self.rate or block.shape[1] not in (1, self.found.channels):  # one channel goes on in all
             self._flush(last=True)
             self._change(rate, block.shape[1])
         if block.shape[1] == 1 < self.found.channels:
@@ -249,9 +271,9 @@ class _Ear:
     def _change(self, rate: int, channels: int) -> None:
         """Go on at another rate, or with other channels."""
         if not 1000 <= rate <= 768_000:
-            raise InputError(f"its sample rate of {rate} Hz cannot be")
+            raise NoSoundError(f"its sample rate of {rate} Hz cannot be")
         if channels > MOST_CHANNELS:
-            raise InputError(f"has {channels} channels, more than {MOST_CHANNELS}: extract those that speak")
+            raise NoSoundError(f"has {channels} channels, more than {MOST_CHANNELS}: extract those that speak")
         found = self.found
         if rate not in found.rates:
             found.rates.append(rate)
@@ -299,13 +321,13 @@ class _Ear:
         block = np.concatenate(self.pending) if self.pending else np.zeros((0, self.found.channels), np.float32)
         self.pending, self.held = [], 0
         if not np.isfinite(block).all():
-            raise InputError("holds NaN or infinite samples")
+            raise NoSoundError("holds NaN or infinite samples")
         for number, flat in enumerate(self.flat):
             flat.add(block[:, number])
         if self.resampler:
             block = self.resampler.resample_chunk(block, last=last)
         if max((flat.peak for flat in self.flat), default=0.0) > LOUDEST or not np.isfinite(block).all():
-            raise InputError(f"holds samples of {max(flat.peak for flat in self.flat):.3g} times full scale: that is no sound")
+            raise NoSoundError(f"holds samples of {max(flat.peak for flat in self.flat):.3g} times full scale: that is no sound")
         self.found.samples += len(block)
         self.sink.write(np.ascontiguousarray(block, np.float32).tobytes())
         self.beat()
@@ -334,8 +356,8 @@ class _Ear:
             )
         if taken * SAMPLE_RATE < MIN_SAMPLES:
             count = round(taken * self.rate)
-            raise InputError(f"too short: {count} samples at {self.rate} Hz, at least {MIN_SAMPLES / SAMPLE_RATE:.2f} s are needed")
-        found.peaks = [flat.peak if flat.peak > FAINTEST else 0.0 for flat in self.flat]
+            raise NoSoundError(f"too short: {count} samples at {self.rate} Hz, at least {MIN_SAMPLES / SAMPLE_RATE:.2f} s are needed")
+        found.peaks = [flat.peak if flat.peak > FAINTEST and not flat.constant else 0.0 for flat in self.flat]
         found.clipped = [flat.share for flat in self.flat]
 
 

@@ -1,6 +1,7 @@
 """Recordings below a folder: by their ending, or where that says nothing by their first bytes; what is no recording is named too."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,9 +17,12 @@ MAGICS = (
     (0, b"RIFF"), (0, b"RF64"), (0, b"BW64"), (0, b"RIFX"), (0, b"FORM"), (0, b".snd"), (0, b"caff"), (0, b"riff"), (0, b"fLaC"),
     (0, b"ID3"), (4, b"ftyp"), (4, b"moov"), (0, b"\x1a\x45\xdf\xa3"), (0, b"OggS"), (0, b"#!AMR"), (0, b"\x30\x26\xb2\x75"),
     (0, b"FLV\x01"), (0, b"wvpk"), (0, b"MAC "), (0, b"TTA1"), (0, b"Creative Voice File"), (0, b"NIST_1A"), (0, b"tBaK"), (0, b"MPCK"),
-    (0, b".RMF"), (0, b"DSD "),
+    (0, b".RMF"), (0, b"DSD "), (0, b"\x0b\x77"), (0, b"\x7f\xfe\x80\x01"), (0, b"\0\0\1\xba"),
 )  # fmt: skip
-APPLE_DOUBLE = b"\0\x05\x16\x07"  # what macOS leaves beside a file as ._name
+SYSTEMS_OWN = (  # what systems leave in folders: macOS beside a file as ._name, and as .DS_Store; Windows' pictures of films
+    b"\0\x05\x16\x07", b"\0\0\0\1Bud1", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+)  # fmt: skip
+HEAD = 9000  # bytes that are looked at: the longest frame of AAC, and the next
 
 
 class Found(NamedTuple):
@@ -28,12 +32,14 @@ class Found(NamedTuple):
     left_out: dict[Path, str]
 
 
-def find(folder: Path) -> Found:
-    """Look through a folder and those below it; linked ones are followed once, wherever they lead."""
+def find(folder: Path, beside: Sequence[str] = ()) -> Found:
+    """Look through a folder and those below it, but for those `beside`; linked ones are followed once, wherever they lead."""
     recordings: list[Path] = []
     left_out: dict[Path, str] = {}
-    seen = {_identity(folder)}
+    seen = {_identity(folder), *(_identity(folder / name) for name in beside)}
     for place, folders, names in os.walk(folder, followlinks=True, onerror=lambda error: left_out.update(_unreadable(error))):
+        if place == str(folder):
+            folders[:] = [name for name in folders if name not in beside]
         for name in sorted(folders):
             inside, identity = Path(place, name), _identity(Path(place, name))
             if name.startswith("."):
@@ -53,8 +59,8 @@ def find(folder: Path) -> Found:
 
 
 def is_recording(name: str) -> bool:
-    """Whether a name has a recording's ending."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+    """Whether a name has a recording's ending, or is nothing else."""
+    return os.path.splitext(f"_{name}")[1].lower() in SUFFIXES
 
 
 def _reason(path: Path) -> str | None:
@@ -65,14 +71,42 @@ def _reason(path: Path) -> str | None:
         return None
     try:
         with path.open("rb") as file:
-            head = file.read(64)
+            head = file.read(HEAD)
     except OSError as error:
         return error.strerror or "cannot be read"
-    if not head.startswith(APPLE_DOUBLE) and any(head[start : start + len(magic)] == magic for start, magic in MAGICS):
-        return None
-    return (
-        "" if path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini") else "no recording, by its ending and its first bytes"
-    )
+    own = path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
+    if own and (head.startswith(SYSTEMS_OWN) or (_is_text(head) and not is_recording(path.name))):
+        return ""
+    return None if is_recording(path.name) or _is_sound(head) else "no recording, by its ending and its first bytes"
+
+
+def _is_sound(head: bytes) -> bool:
+    if any(head[start : start + len(magic)] == magic for start, magic in MAGICS):
+        return not head.startswith(SYSTEMS_OWN)
+    return _begins_frames(head) or head[0:377:188] == b"GGG"  # an MPEG transport stream
+
+
+def _begins_frames(head: bytes) -> bool:
+    """Whether frames of MPEG sound or AAC (ADTS) begin here: the first one's header comes again."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return False
+    adts, version, layer = head[1] & 0xF6 == 0xF0, head[1] >> 3 & 3, head[1] >> 1 & 3
+    if not adts and (version == 1 or not layer or head[2] >> 4 == 15 or head[2] >> 2 & 3 == 3):
+        return False
+    fixed = 0xFC if adts else 0x0C  # profile and rate, or rate alone
+    place = head.find(head[:2], 24)
+    while place >= 0:
+        if head[place + 2 : place + 3] and head[place + 2] & fixed == head[2] & fixed:
+            return True
+        place = head.find(head[:2], place + 1)
+    return False
+
+
+def _is_text(head: bytes) -> bool:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):  # UTF-16
+        return not _begins_frames(head)
+    text = head.decode("utf-8", "ignore")
+    return len(text.encode()) > len(head) - 4 and not any(ord(one) < 32 and not one.isspace() for one in text)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

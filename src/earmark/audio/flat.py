@@ -16,6 +16,8 @@ class Flat:
     bottom: float = 0.0
     at_top: int = 0
     at_bottom: int = 0
+    first: float | None = None
+    constant: bool = True  # no sample differs from the first
 
     def copy(self) -> "Flat":
         """Another with the same counts."""
@@ -27,6 +29,8 @@ class Flat:
             return
         self.count += len(samples)
         top, bottom = float(samples.max()), float(samples.min())
+        self.first = float(samples[0]) if self.first is None else self.first
+        self.constant &= top == bottom == self.first
         if top >= self.top:
             self.at_top = _in_runs(samples == top) + (self.at_top if top == self.top else 0)
             self.top = top

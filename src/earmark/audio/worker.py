@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from earmark import InputError
+from earmark.printable import printable
 
 KEPT = ("LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "MALLOC_PERTURB_", "TMPDIR", "VIRTUAL_ENV")
 BEAT = b"."  # a worker says so whenever it has decoded a second
@@ -122,7 +123,7 @@ def ask(path: Path, request: dict[str, Any], sink: int | None, memory_mb: int, s
     if "full" in answer:
         raise OSError(answer["full"], os.strerror(answer["full"]))
     if "error" in answer:
-        raise InputError(f"{path}: {answer['error']}")
+        raise InputError(f"{path}: {printable(answer['error'])}")
     return answer
 
 

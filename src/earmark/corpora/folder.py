@@ -7,7 +7,7 @@ import pandas as pd
 
 from earmark import InputError
 from earmark.audio.finder import find
-from earmark.corpora.protocol import KEYS, MISSING, assemble, keep_apart
+from earmark.corpora.protocol import KEYS, MISSING, assemble, keep_apart, refuse_names_that_are_no_text
 from earmark.corpora.text import read_delimited, say_values_that_mean_none
 
 LOG = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ def read_protocol(root: Path) -> pd.DataFrame:
 def read_folders(root: Path) -> pd.DataFrame:
     """Trials found below `root/bonafide` and `root/spoof/<source>`; ids are paths below the root's parent, with extension.
 
-    Files that are no recordings are named in the log. Errors: InputError when there is neither folder, or when one of the two holds files
-    and none of them is a recording.
+    Files that are no recordings are named in the log. Errors: InputError when there is neither folder, when one of the two holds files
+    and none of them is a recording, when recordings lie beside the two, and as `refuse_names_that_are_no_text`.
     """
     rows, lost = [], {}
     for key in filter(lambda key: (root / key).is_dir(), KEYS):
@@ -62,15 +62,34 @@ def read_folders(root: Path) -> pd.DataFrame:
         raise InputError(f"{root} has {', '.join(others)}, which is not read: save the table as protocol.tsv, separated by tabs")
     if not rows:
         raise InputError(f"{root} has neither protocol.tsv nor audio in bonafide/ and spoof/<source>/: add one of the two")
+    refuse_names_that_are_no_text(path for _, path, *_ in rows)
+    refuse_names_that_are_no_text([root.name])
+    _refuse_unlabelled(root)
     return assemble(pd.DataFrame(rows, columns=["utterance_id", "path", "key", "source"], dtype="str"), "folder", root)
 
 
 def read_recordings(root: Path) -> pd.DataFrame:
-    """Every recording below `root` as a bona fide trial; ids are paths below `root`, with extension. No file: an empty table."""
+    """Every recording below `root` as a bona fide trial; ids are paths below `root`, with extension. No file: an empty table.
+
+    Errors: InputError as `refuse_names_that_are_no_text`.
+    """
     there = find(root)
     _name_left_out(root, there.left_out)
     places = [path.relative_to(root).as_posix() for path in there.recordings]
+    refuse_names_that_are_no_text(places)
     return assemble(pd.DataFrame({"utterance_id": places, "path": places, "key": "bonafide"}, dtype="str"), "folder", root)
+
+
+def _refuse_unlabelled(root: Path) -> None:
+    """Errors: InputError naming what lies in `root` beside the folders of the two keys and holds recordings, which no key would name."""
+    others = find(root, [*KEYS]).recordings
+    places = sorted({path.relative_to(root).parts[0] for path in others})
+    if places:
+        named = ", ".join(places[:SHOWN]) + (", …" if len(places) > SHOWN else "")
+        raise InputError(
+            f"{root}: {len(others)} recordings are in neither bonafide/ nor spoof/ (in small letters), but in {named}: "
+            "move or rename them, or list all in a protocol.tsv"
+        )
 
 
 def _name_left_out(folder: Path, files: dict[Path, str]) -> None:

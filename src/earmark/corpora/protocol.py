@@ -3,17 +3,20 @@
 import logging
 import os
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from earmark import InputError
+from earmark.printable import legible
 
 LOG = logging.getLogger(__name__)
 CORE = ("utterance_id", "corpus", "path", "key", "source", "attack", "speaker", "group", "split", "in_domain", "language", "made")
 KEYS = ("bonafide", "spoof")
 SPLITS = ("train", "dev", "eval")
 MISSING = ("", "-")
+SHOWN = 20  # names that are no text
 RESERVED = frozenset(  # columns that stages add to the protocol, or that adapters of public corpora give a meaning
     (
         "corpus", "seconds", "digest", "fault", "error", "words", "active", "level_dbfs", "peak_dbfs", "active_dbfs", "leading_silence",
@@ -39,12 +42,20 @@ def keep_apart(rows: pd.DataFrame, place: object) -> pd.DataFrame:
     return rows.rename(columns=names)
 
 
+def refuse_names_that_are_no_text(names: Iterable[str]) -> None:
+    """Errors: InputError naming those that are no UTF-8: no table can hold them."""
+    if odd := [legible(name) for name in names if any("\ud800" <= one <= "\udfff" for one in name)]:
+        shown = ", ".join(f"'{name}'" for name in odd[:SHOWN]) + (f" and {len(odd) - SHOWN} more" if len(odd) > SHOWN else "")
+        raise InputError(f"no UTF-8, which a corpus's names must be: {shown}: rename them")
+
+
 def assemble(rows: pd.DataFrame, corpus: str, root: Path) -> pd.DataFrame:
     """Bring an adapter's rows (all strings) into the protocol's form: every core column, nulls for missing, paths joined to `root`.
 
     Names are brought into Unicode's form NFC, but for paths: `checks.locate` finds how the disk writes them.
-    Labels are left as they are: `checks.validate` lists all unknown ones at once.
+    Labels are left as they are: `checks.validate` lists all unknown ones at once. Errors: InputError when `root` is no UTF-8.
     """
+    refuse_names_that_are_no_text([str(root)])
     table = rows.reset_index(drop=True).astype("str").replace(dict.fromkeys(MISSING))
     for name in table.columns.drop("path"):
         composed = {text: unicodedata.normalize("NFC", text) for text in table[name].dropna().unique() if not text.isascii()}

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from earmark import InputError
 from earmark import params as settings
 from earmark.doctor.diagnose import NAMED, Diagnosis, diagnose, read_folder, write_report
 from earmark.params import Params
+from earmark.printable import printable, printable_lines
 
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "off": "dim", "not judged": "dim"}
 
@@ -36,9 +38,11 @@ def show(diagnosis: Diagnosis, console: Console) -> None:
     table = Table("check", "severity", "result", "found", "what", title=f"{len(diagnosis.table)} utterances: {diagnosis.status}")
     for finding in diagnosis.findings:
         style = STYLES[finding.status]
-        table.add_row(finding.check, finding.severity, f"[{style}]{finding.status}[/]", finding.found or "–", finding.summary)
+        table.add_row(
+            finding.check, finding.severity, f"[{style}]{finding.status}[/]", finding.found or "–", Text(printable_lines(finding.summary))
+        )
     console.print(table)
     for finding in diagnosis.findings:
         named = [finding.first(NAMED)] if finding.count and finding.check != "cheap_cues" else []
         for line in named + finding.advice.splitlines():
-            console.print(f"{finding.check}: {line}", markup=False, highlight=False)
+            console.print(f"{finding.check}: {printable(line)}", markup=False, highlight=False)

@@ -7,12 +7,14 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from earmark import InputError
 from earmark.detection_report import DetectionReport, Settings, detection_report
 from earmark.metrics.detection import AsvScores
 from earmark.metrics.scorefile import protocol_of, read_asv_scores, read_protocol, read_scores
+from earmark.printable import printable
 
 PERCENT = ("eer", "eer_low", "eer_high")
 
@@ -97,7 +99,7 @@ def _title(column: str) -> str:
 
 def _cell(column: str, value: Any) -> str:
     if not isinstance(value, float):
-        return str(value)
+        return escape(printable(str(value)))
     if math.isnan(value):
         return "–"
     return f"{100 * value:.4f}" if column in PERCENT else f"{value:.6f}"

@@ -89,7 +89,7 @@ class Written:
         path = self.folder / "events.jsonl"
         content = path.read_bytes()[offset:] if path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
-        return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+        return [json.loads(line) for line in whole.split(b"\n") if line], offset + len(whole)
 
     def remove(self) -> None:
         """Forget the journal: renamed first, so that a half removed one is never taken for one to send."""

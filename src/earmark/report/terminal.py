@@ -17,4 +17,4 @@ def print_wide(*tables: RenderableType) -> None:
         return
     with console.capture() as text:
         console.print(*tables)
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in text.get().splitlines()))
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in text.get().removesuffix("\n").split("\n")))

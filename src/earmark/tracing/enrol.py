@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from earmark import InputError
@@ -16,6 +17,7 @@ from earmark.features import front_end
 from earmark.features.shards import Features, precompute, select
 from earmark.files import read_table
 from earmark.params import Params
+from earmark.printable import printable
 from earmark.tracing.embedding import load_members, outputs_of, set_up
 from earmark.tracing.enrolment import Enrolled, describe, leave_one_out
 from earmark.tracing.ensemble import FEW, FILE, Ensemble, Matrix, fuse_embeddings, load
@@ -108,5 +110,5 @@ def display(table: pd.DataFrame) -> None:
 
 def _cell(value: object) -> str:
     if not isinstance(value, float):
-        return str(value)
+        return escape(printable(str(value)))
     return "–" if np.isnan(value) else f"{100 * value:.1f} %"

@@ -43,7 +43,7 @@ def check_recordings(data: Path, model: Path, compute: ComputeParams, output: Pa
 
 def read_verdicts(folder: Path) -> list[Found]:
     """All lines of all workers, in the order of their files."""
-    return [LINE.validate_json(line) for path in sorted(folder.glob("[0-9]*.jsonl")) for line in path.read_text().splitlines()]
+    return [one for path in sorted(folder.glob("[0-9]*.jsonl")) for one in _read(path)]
 
 
 def count(found: list[Found]) -> dict[str, float]:
@@ -65,10 +65,15 @@ def _check_chunk(judge: Judge, files: list[Given], place: Path) -> list[Found]:
     return found
 
 
+def _read(path: Path) -> list[Found]:
+    """The answers of a file. A line ends at its newline alone: what a recording says of itself may hold other ends of lines."""
+    return [LINE.validate_json(line) for line in path.read_bytes().split(b"\n") if line]
+
+
 def _kept(place: Path, model: str) -> dict[str, list[Verdict]]:
     """Verdicts that lie there and are of this model, by file."""
     try:
-        lines = [LINE.validate_json(line) for line in place.read_text().splitlines()]
+        lines = _read(place)
     except (OSError, ValidationError):
         return {}
     kept: dict[str, list[Verdict]] = {}

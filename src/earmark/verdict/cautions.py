@@ -1,10 +1,10 @@
 """Why a verdict may be worth less than it looks: what the model hears badly, or has never heard."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from earmark.audio.channels import Channel
+from earmark.audio.channels import UNUSED_DB, Channel, in_use
 from earmark.audio.decode import SAMPLE_RATE
 from earmark.audio.quality import find_bandwidth, frame_levels, sounding
 from earmark.audio.sound import Decoded, Track
@@ -55,13 +55,20 @@ def _say_track(track: Track) -> str:
 
 
 def _say_channels(channels: list[Channel], judged: int | None) -> str:
-    silent = [str(one.number) for one in channels if one.level_dbfs is None]
-    turned = [str(one.number) for one in channels if judged is None and one.correlation is not None and one.correlation < 0]
-    if judged is not None:
-        return f"channel {judged} of {len(channels)} was judged by itself" + (f"; silent: {', '.join(silent)}" if silent else "")
-    if turned:
-        return f"channel {', '.join(turned)} is another one inverted: it was turned round"
-    return f"channel {', '.join(silent)} of {len(channels)} is silent" if silent else ""
+    """What became of channels that were not heard as they are."""
+    used, of = in_use(channels), len(channels)
+    silent = _list(one for one in channels if one.level_dbfs is None)
+    quiet = _list(one for one in channels if one.level_dbfs is not None and one not in used and one.number != judged)
+    turned = _list(one for one in used if judged is None and one.correlation is not None and one.correlation < 0)
+    said = [f"channel {judged} of {of} was judged by itself"] if judged is not None else []
+    said += [f"channel {turned} is another one inverted: it was turned round"] if turned else []
+    said += [f"channel {quiet} of {of} was not heard: {UNUSED_DB:.0f} dB or more below the loudest"] if quiet else []
+    said += [f"channel {silent} of {of} is silent"] if silent else []
+    return "; ".join(said)
+
+
+def _list(channels: Iterable[Channel]) -> str:
+    return ", ".join(str(one.number) for one in channels)
 
 
 def _of_sound(recording: Recording, found: Decoded, distance: float, system: System) -> Iterator[Caution]:

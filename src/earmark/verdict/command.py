@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -22,8 +23,9 @@ from earmark import InputError, bundle
 from earmark.audio.finder import find
 from earmark.calibration import NAMES
 from earmark.features.recording import Recording
-from earmark.files import complete, flat_name, legible
+from earmark.files import complete, flat_name, refuse_folder
 from earmark.params import ComputeParams, TrackingParams
+from earmark.printable import legible, printable, printable_lines
 from earmark.report.clock import clock
 from earmark.report.terminal import print_wide
 from earmark.system import Heard
@@ -51,17 +53,21 @@ class Options:
 
 
 class Given(NamedTuple):
-    """A file to judge: where it lies, the name it was given by, that name in print, and why it is not to be judged."""
+    """A file to judge: where it lies, the name it was given by, that name in print, and why it is not to be judged.
+
+    `piped`: it came through a pipe, and lies in no folder.
+    """
 
     path: Path
     shown: str
     name: str
     wrong: str | None = None
+    piped: bool = False
 
     @classmethod
-    def of(cls, path: Path, shown: str, wrong: str | None = None) -> "Given":
+    def of(cls, path: Path, shown: str, wrong: str | None = None, piped: bool = False) -> "Given":
         """With its name in print."""
-        return cls(path, shown, legible(shown), wrong)
+        return cls(path, shown, legible(shown), wrong, piped)
 
 
 def find_model(model: str, tracking: TrackingParams) -> Path:
@@ -84,27 +90,35 @@ def load_judge(folder: Path, place: str, enrolled: Path | None, compute: Compute
 
 def check(judge: Judge, inputs: list[str], options: Options) -> int:
     """Judge every input, print as asked, and return the exit code. Errors: InputError when there is nothing to judge."""
-    with tempfile.TemporaryDirectory() as scratch:
-        return _check_all(judge, list(_find(inputs, Path(scratch))), inputs, options)
+    try:
+        scratch = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise InputError(f"there is no place for scratch files ({error.strerror}): set TMPDIR") from error
+    with scratch as place:
+        return _check_all(judge, list(_find(inputs, Path(place))), inputs, options)
 
 
 def _check_all(judge: Judge, given: list[Given], inputs: list[str], options: Options) -> int:
+    if len(given) == len(inputs) == 1 and given[0].wrong and not os.path.isdir(inputs[0]):
+        raise InputError(f"{given[0].name}: {given[0].wrong}")
     if not any(one.wrong is None for one in given):
         left_out = "".join(f"\n  {one.name}: {one.wrong}" for one in given[:SHOWN]) + ("\n  …" if len(given) > SHOWN else "")
         raise InputError(f"{', '.join(inputs)}: no recording there{left_out}")
     if options.html and _is_page(options.html) and len(given) > 1:
         raise InputError(f"--html {options.html} is one page, and there are {len(given)} files: name a folder, which gets a page for each")
+    if options.html and _is_page(options.html):
+        refuse_folder(options.html)
     found: list[Found] = []
-    whole = True
+    whole, pages = True, set()
     with _bar() as bar:
         for number, one in enumerate(given):
             task = bar.add_task(escape(one.name), total=None, count=f"{number + 1}/{len(given)}")
-            checked = check_one(judge, one, options, lambda done, of, task=task: bar.update(task, completed=done, total=of))
+            checked = check_one(judge, one, options, lambda done, of, task=task: bar.update(task, completed=done, total=of), pages)
             bar.remove_task(task)
             found += checked.found
             whole &= not checked.lost_pages
             for line in checked.lost_pages:
-                print(f"warning: {line}", file=sys.stderr)
+                print(printable_lines(f"warning: {line}"), file=sys.stderr)
             if options.json:
                 for answer in checked.found:
                     print(answer.model_dump_json(), flush=True)
@@ -125,8 +139,12 @@ class Checked(NamedTuple):
     lost_pages: list[str]
 
 
-def check_one(judge: Judge, given: Given, options: Options, show: Show = lambda done, of: None) -> Checked:
-    """The verdicts on a file, with their pages where they are asked for; a Failure where it cannot be judged."""
+def check_one(judge: Judge, given: Given, options: Options, show: Show = lambda done, of: None, pages: set[Path] | None = None) -> Checked:
+    """The verdicts on a file, with their pages where they are asked for; a Failure where it cannot be judged.
+
+    `pages` are those of the files before, to which this one's are added.
+    """
+    pages = set() if pages is None else pages
     answers: list[Found] = []
     lost: list[str] = []
     try:
@@ -135,13 +153,14 @@ def check_one(judge: Judge, given: Given, options: Options, show: Show = lambda 
         for recording, heard, verdict in judge.hear(given.path, given.name, options.track, options.channel, show):
             answers.append(verdict)
             if options.html:
+                page = _free(page_place(options.html, given.shown, recording.channel), pages)
                 try:
-                    _write_page(judge, recording, heard, verdict, page_place(options.html, given.shown, recording.channel))
+                    _write_page(judge, recording, heard, verdict, page)
                 except InputError as error:  # a page is not worth a verdict
                     lost.append(f"{given.name}: its page is missing: {error}")
     except (InputError, OSError) as error:  # such as a disk that is full, or a file that has gone meanwhile
-        said = legible(str(error)).replace(f"{legible(str(given.path))}: ", f"{given.name}: ", 1)
-        return Checked([Failure(file=given.name, error=said, left_out=given.wrong is not None)], lost)
+        said = printable(str(error)).replace(f"{printable(str(given.path))}: ", f"{given.name}: ", 1)
+        return Checked([Failure(file=given.name, error=said, left_out=given.wrong is not None and not given.piped)], lost)
     return Checked(answers, lost)
 
 
@@ -163,6 +182,18 @@ def page_place(place: Path, name: str, channel: int | None) -> Path:
     return place / flat_name(name, f"{suffix}.html")
 
 
+def _free(place: Path, taken: set[Path]) -> Path:
+    """The place, or, where another verdict's page lies there, the same with a number; it is taken then. Case makes no difference."""
+    tries = (place.with_name(f"{place.stem}{f'-{number}' if number > 1 else ''}{place.suffix}") for number in count(1))
+    free = next(one for one in tries if _folded(one) not in taken)
+    taken.add(_folded(free))
+    return free
+
+
+def _folded(place: Path) -> Path:
+    return place.with_name(place.name.casefold())
+
+
 def _is_page(place: Path) -> bool:
     return place.suffix.lower() in (".html", ".htm")
 
@@ -171,8 +202,10 @@ def _find(inputs: list[str], scratch: Path) -> Iterator[Given]:
     """What there is to judge: a folder's recordings in order and what else lies there, stdin and pipes through files in `scratch`."""
     for number, given in enumerate(inputs):
         path = Path(given)
+        if not given:
+            raise InputError("an empty name is no file: say what to check (. is the folder you are in)")
         if given == STDIN:
-            yield Given.of(_spool(sys.stdin.buffer, scratch / str(number)), "stdin")
+            yield _spool(sys.stdin and sys.stdin.buffer, scratch / str(number), "stdin")
         elif os.path.isdir(path):
             found = find(path)
             yield from (Given.of(one, str(one)) for one in found.recordings)
@@ -180,9 +213,9 @@ def _find(inputs: list[str], scratch: Path) -> Iterator[Given]:
         elif _is_pipe(path):
             try:
                 with path.open("rb") as pipe:
-                    yield Given.of(_spool(pipe, scratch / str(number)), given)
+                    yield _spool(pipe, scratch / str(number), given)
             except OSError as error:
-                yield Given.of(path, given, error.strerror or "cannot be read")
+                yield Given.of(path, given, error.strerror or "cannot be read", piped=True)
         else:
             yield Given.of(path, given)
 
@@ -195,10 +228,18 @@ def _is_pipe(path: Path) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
 
-def _spool(pipe: BinaryIO, place: Path) -> Path:
-    with place.open("wb") as file:
-        shutil.copyfileobj(pipe, file)
-    return place
+def _spool(pipe: BinaryIO | None, place: Path, shown: str) -> Given:
+    """All that comes through a pipe, as a file in scratch space; what is wrong where it is closed, or does not fit there."""
+    if pipe is None:
+        return Given.of(place, shown, "it is closed", piped=True)
+    try:
+        with place.open("wb") as file:
+            shutil.copyfileobj(pipe, file)
+    except OSError as error:
+        place.unlink(missing_ok=True)
+        wrong = f"cannot be read into {tempfile.gettempdir()} ({error.strerror}): set TMPDIR to a larger place"
+        return Given.of(place, shown, wrong, piped=True)
+    return Given.of(place, shown, piped=True)
 
 
 def _bar() -> Progress:
