@@ -16,8 +16,8 @@ from earmark import InputError
 from earmark.audio.claim import Claim, Mended
 from earmark.audio.containers import examine
 from earmark.audio.flat import Flat
-from earmark.audio.frames import count_tags
 from earmark.audio.sound import MIN_SAMPLES, SAMPLE_RATE, Decoded, Limits, Track
+from earmark.audio.tags import count_tags
 
 FORMATS = (
     "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "avr", "caf", "dsf", "dss", "dts", "eac3", "flac", "flv", "iff", "ircam",
@@ -26,7 +26,7 @@ FORMATS = (
 )  # fmt: skip # no lists of other files (concat, HLS, DASH, SDP, image2), and none whose rate nothing states
 TIMED = ("mov", "matroska", "avi")  # containers whose clock starts at 0; others start anywhere
 FRAMED = ("aac", "ac3", "amr", "eac3", "mp3")  # files of frames and nothing else
-CLOSED = ("aiff", "caf", "flv", "tta", "voc", "w64")  # containers that say where they end, and are read no further
+CLOSED = ("flv", "tta", "voc")  # containers that say where they end, and are read no further
 UNBROKEN = ("flac", "ogg")  # containers whose clock never jumps, unless something was lost
 CLOCKED = (*TIMED, "asf", "flac", "flv", "mpeg", "mpegts", "mxf", "ogg", "wtv")  # containers that have time stamps at all
 TABLED = ("mov", "flac")  # containers whose stated length FFmpeg hands on, and whose last sample has a time to compare it with

@@ -4,8 +4,8 @@ import struct
 from typing import BinaryIO
 
 from earmark.audio.claim import MOST_PARTS, Claim, at, find, short
+from earmark.audio.tags import after_id3
 
-ID3 = 10  # bytes of its header
 OGG_PAGE = 27  # bytes of a page's header before its lacing
 CHANNELS_MP3, SIDE_INFO = 3, {(1, False): 32, (1, True): 17, (0, False): 17, (0, True): 9}  # MPEG-1 or 2, mono → bytes before Xing
 RATES_MP3 = ((11025, 12000, 8000), (), (22050, 24000, 16000), (44100, 48000, 32000))  # MPEG-2.5, reserved, 2, 1
@@ -20,29 +20,6 @@ def flac(file: BinaryIO, size: int) -> Claim:
     packed = int.from_bytes(info, "big")
     rate, total = packed >> 44, packed & (1 << 36) - 1
     return Claim(total / rate if total and rate else None)
-
-
-def after_id3(file: BinaryIO, place: int = 0) -> int:
-    """First byte after the ID3v2 tags that begin here; there may be several."""
-    for _ in range(16):
-        head = at(file, place, ID3)
-        if len(head) < ID3 or head[:3] != b"ID3":
-            break
-        length = 0
-        for byte in head[6:10]:
-            length = length << 7 | byte & 0x7F
-        place += ID3 + length + (ID3 if head[5] & 0x10 else 0)
-    return place
-
-
-def count_tags(file: BinaryIO, place: int, end: int) -> int:
-    """Bytes of ID3v2 tags that begin between two bytes of a file, as they do where MP3s were joined."""
-    found = 0
-    while (place := find(file, b"ID3", place)) < end:
-        head = at(file, place, ID3)
-        after = after_id3(file, place) if len(head) == ID3 and head[3] in (2, 3, 4) and max(head[6:10]) < 128 else place
-        found, place = found + after - place, max(after, place + 1)
-    return found
 
 
 def mp3(file: BinaryIO, size: int) -> Claim:
