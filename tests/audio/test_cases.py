@@ -301,6 +301,10 @@ def test_claims_of_random_bytes_are_none():
         b"OggS",
         b".snd",
         b"\xff\xfb",
+        b"NIST_1A\n   1024\n",
+        b"wvpk",
+        b"#!AMR\n",
+        b"\0\0\x01\xba",
     ):
         for size in (0, 1, 7, 40, 300):
             assert isinstance(examine(io.BytesIO(magic + rng.bytes(size))), Claim)

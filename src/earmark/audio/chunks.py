@@ -9,6 +9,7 @@ from earmark.audio.following import another, joined, unheard
 from earmark.audio.tags import past_tags
 
 STREAMED = (0, 0xFFFFFFFF)  # sizes of a chunk whose writer never came back to fill them in
+MOST_HEAD = 1 << 22  # bytes that are mended at most
 SOUND = 0.1  # seconds: fewer bytes than that are no sound that anybody would miss
 GUID = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"  # ends the names of Wave64's chunks
 
@@ -138,18 +139,38 @@ def _counted(file: BinaryIO, size: int, start: int, length: int, per_second: int
 
 def caf(file: BinaryIO, size: int) -> Claim:
     """The data chunk's size; −1 says that it reaches to the end."""
-    step, place = even(">", wide=True), 8
+    step, place, found = even(">", wide=True), 8, {}
     for _ in range(MOST_PARTS):
-        if place + 12 > size or not (found := step(file, place)):
+        if place + 12 > size or not (chunk := step(file, place)):
             break
-        name, length, place, _ = found
-        if name == b"data":
-            begin = place - length
-            if length in (0, 4, 2**64 - 1):  # 4 bytes are a count of edits alone
-                unfinished = NO_LENGTH if length < 8 and size - begin > 4 else ""
-                return Claim(unfinished=unfinished, follows=joined(file, begin, size, b"caff"))
-            return Claim(None, *short(place, size, begin), follows=after(file, place, size, step))
-    return Claim()
+        name, length, place, _ = chunk
+        found.setdefault(name, (place - length, length))
+        if name == b"data" and length in (0, 4, 2**64 - 1):  # 4 bytes are a count of edits alone
+            break
+    if b"data" not in found:
+        return Claim()
+    begin, length = found[b"data"]
+    if length in (0, 4, 2**64 - 1):
+        unfinished = NO_LENGTH if length < 8 and size - begin > 4 else ""
+        return Claim(unfinished=unfinished, follows=joined(file, begin, size, b"caff"))
+    claim = Claim(None, *short(begin + length, size, begin), follows=after(file, begin + length, size, step))
+    if b"desc" in found and b"pakt" in found:
+        _alac(file, size, claim, found[b"desc"][0], found[b"pakt"][0])
+    return claim
+
+
+def _alac(file: BinaryIO, size: int, claim: Claim, desc: int, pakt: int) -> None:
+    """A table of packets counts the samples. ALAC's last packet says itself how short it is: decoders are not to take it off twice."""
+    rate, coding = struct.unpack(">d4s", at(file, desc, 12))
+    _, valid, _, spare = struct.unpack(">QQII", at(file, pakt, 24))
+    if coding != b"alac" or not rate or not spare:  # else some writers count whole packets
+        return
+    claim.seconds = valid / rate
+    if pakt + 24 <= size:
+        if pakt < MOST_HEAD:
+            claim.head = at(file, 0, pakt + 20) + bytes(4)
+        else:
+            claim.cut_at, claim.tail = pakt + 20, bytes(4) + at(file, pakt + 24, MOST_HEAD)
 
 
 def wave64(file: BinaryIO, size: int) -> Claim:

@@ -21,9 +21,9 @@ def riff(file: BinaryIO, size: int) -> Claim:
 
 
 def _avi(file: BinaryIO, size: int, order: str) -> Claim:
-    """One RIFF chunk after another; those from the second on are called AVIX."""
+    """One RIFF chunk after another, called AVIX from the second on; decoders go on through joined files too."""
     place, stated = 0, 0
-    while (head := at(file, place, 12))[:4] == b"RIFF" and (place == 0 or head[8:12] == b"AVIX"):
+    while (head := at(file, place, 12))[:4] == b"RIFF" and (place == 0 or head[8:12] in (b"AVIX", b"AVI ")):
         stated = struct.unpack(order + "I", head[4:8])[0]
         if stated in STREAMED:
             return Claim()

@@ -84,12 +84,23 @@ def before_tags(file: BinaryIO, size: int) -> int:
     return size
 
 
-def count_tags(file: BinaryIO, place: int, end: int) -> int:
-    """Bytes of tags that begin between two bytes of a file, as they do where MP3s were joined."""
-    found = 0
+def spans(file: BinaryIO, place: int, end: int) -> list[tuple[int, int]]:
+    """(first byte, end) of the tags that begin between two bytes of a file, as they do where MP3s were joined; in order."""
+    found: list[tuple[int, int]] = []
     for mark in (b"ID3", b"APETAGEX", b"LYRICSBEGIN"):
         begin = place
         while (begin := find(file, mark, begin)) < end:
-            after = _past_one(file, begin, end)
-            found, begin = found + max(min(after, end) - begin, 0), max(after, begin + 1)
-    return found
+            after = past_tags(file, begin, end)
+            found += [(begin, after)] if after > begin else []
+            begin = max(after, begin + 1)
+    merged: list[tuple[int, int]] = []
+    for begin, after in sorted(found):
+        if merged and begin < merged[-1][1]:
+            begin, after = merged[-1][0], max(after, merged.pop()[1])
+        merged.append((begin, after))
+    return merged
+
+
+def count_tags(file: BinaryIO, place: int, end: int) -> int:
+    """Bytes of tags between two bytes of a file."""
+    return sum(min(after, end) - begin for begin, after in spans(file, place, end))
