@@ -5,16 +5,45 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from earmark.audio.claim import MOST_PARTS, Claim, at, short
+from earmark.audio.following import another
 
 ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"  # begins the identifier of a file's header object
 ASF_FILE = b"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11"  # and that of the properties of the whole file
+INSIDE = tuple(  # Matroska's elements of a segment and of a cluster
+    map(
+        bytes.fromhex,
+        (
+            "114d9b74",
+            "1549a966",
+            "1f43b675",
+            "1654ae6b",
+            "1c53bb6b",
+            "1941a469",
+            "1043a770",
+            "1254c367",
+            "ec",
+            "bf",
+            "e7",
+            "5854",
+            "a7",
+            "ab",
+            "a3",
+            "a0",
+            "af",
+        ),
+    )
+)
 LIVE = 1  # flag: written as it was sent, so that no size is meant
 
 
 def mp4(file: BinaryIO, size: int) -> Claim:
     """Boxes at the top: one that reaches beyond the file is cut; a second film follows."""
-    claim, films = Claim(), 0
+    claim, films, after = Claim(), 0, 0
     for name, start, end in _boxes(file, 0, size):
+        if end > size and (other := another(file, after, size)):  # of a kind that only looks like a box
+            claim.follows = other
+            return claim
+        after = end
         if end > size:
             claim.missing, claim.stated = short(end, size)
         films += name == b"moov"
@@ -22,6 +51,7 @@ def mp4(file: BinaryIO, size: int) -> Claim:
             claim.codings = tuple(_codings(file, start, min(end, size)))
         if (name == b"ftyp" and films) or films > 1:
             claim.follows = "another MP4"
+    claim.follows = claim.follows or ("" if after >= size else another(file, after, size))
     return claim
 
 
@@ -66,9 +96,22 @@ def matroska(file: BinaryIO, size: int) -> Claim:
         place = start + length
         if number == 1 and known:
             missing, stated = short(place, size, start)
-            follows = "another film" if at(file, place, 4) == b"\x1a\x45\xdf\xa3" else ""
-            return Claim(missing=missing, stated=stated, follows=follows)
+            return Claim(missing=missing, stated=stated, follows=another(file, place, size))
+        if number == 1:
+            return Claim(follows=another(file, _end_of_clusters(file, start, size), size))
     return Claim()
+
+
+def _end_of_clusters(file: BinaryIO, place: int, size: int) -> int:
+    """First byte that is of no element of a segment without a size; the end, where a cluster has none either or another segment begins."""
+    for _ in range(MOST_PARTS):
+        if place >= size:
+            break
+        name, length, start, known = _element(file, place)
+        if name not in INSIDE:
+            return size if name in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67") else place
+        place = start + (length if known else 0)
+    return size
 
 
 def _element(file: BinaryIO, place: int) -> tuple[bytes, int, int, bool]:
@@ -89,6 +132,25 @@ def asf(file: BinaryIO, size: int) -> Claim:
         inner = struct.unpack("<Q", head[16:])[0]
         if head[: len(ASF_FILE)] == ASF_FILE:
             stated, flags = struct.unpack("<Q", at(file, place + 40, 8))[0], struct.unpack("<I", at(file, place + 88, 4))[0]
-            return Claim(None, *short(stated, size)) if stated > length and not flags & LIVE else Claim()
+            known = stated > length and not flags & LIVE
+            return Claim(None, *short(stated, size), follows=another(file, stated, size)) if known else Claim()
         place += inner
     return Claim()
+
+
+def programs(file: BinaryIO, size: int) -> Claim:
+    """MPEG program streams: packs and packets, each with its size, to the end mark or what is none of them."""
+    place = 0
+    for _ in range(MOST_PARTS * 10):
+        head = at(file, place, 14)
+        if head[:3] != b"\0\0\x01" or len(head) < 6:
+            break
+        if head[3] == 0xBA:
+            place += 14 + (head[-1] & 7) if head[4] & 0xC0 == 0x40 else 12
+        elif head[3] == 0xB9:
+            place += 4
+        elif head[3] > 0xB9 and (length := int.from_bytes(head[4:6], "big")):
+            place += 6 + length
+        else:
+            return Claim()
+    return Claim(follows=another(file, place, size) if 0 < place < size else "")

@@ -26,6 +26,8 @@ class Claim:
     tail: bytes = b""
     head: bytes = b""  # what decoders are to read in place of as many first bytes
     links: list[int] = field(default_factory=lambda: [0])  # first bytes of the streams that follow one another: a chained Ogg has several
+    cuts: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # `cut_at` and `tail` of links that others follow
+    late: dict[int, float] = field(default_factory=dict)  # seconds at which the clock of a link begins
 
 
 class Mended(io.RawIOBase):
@@ -34,8 +36,11 @@ class Mended(io.RawIOBase):
     def __init__(self, file: BinaryIO, claim: Claim, link: int = 0):
         last = link == len(claim.links) - 1
         self.file, self.place, self.start = file, 0, claim.links[link]
-        end = claim.links[link + 1] if not last else size_of(file) if claim.cut_at is None else claim.cut_at
-        self.body, self.head, self.tail = end - self.start, claim.head, claim.tail if last else b""
+        whole = size_of(file) if last else claim.links[link + 1]
+        end, self.tail = claim.cuts.get(link, (whole, b""))
+        if last:
+            end, self.tail = whole if claim.cut_at is None else claim.cut_at, claim.tail
+        self.body, self.head = end - self.start, claim.head if link == 0 else b""
 
     def readable(self) -> bool:
         """Always."""

@@ -17,8 +17,9 @@ from earmark import InputError
 from earmark.audio.claim import Claim, Mended
 from earmark.audio.containers import examine
 from earmark.audio.flat import Flat
-from earmark.audio.frames import count_tags
+from earmark.audio.following import another, unheard, within
 from earmark.audio.sound import MIN_SAMPLES, SAMPLE_RATE, Decoded, Limits, Track
+from earmark.audio.tags import count_tags
 
 FORMATS = (
     "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "avr", "caf", "dsf", "dss", "dts", "eac3", "flac", "flv", "iff", "ircam",
@@ -27,7 +28,8 @@ FORMATS = (
 )  # fmt: skip # no lists of other files (concat, HLS, DASH, SDP, image2), and none whose rate nothing states
 TIMED = ("mov", "matroska", "avi")  # containers whose clock starts at 0; others start anywhere
 FRAMED = ("aac", "ac3", "amr", "eac3", "mp3")  # files of frames and nothing else
-CLOSED = ("aiff", "caf", "flv", "tta", "voc", "w64")  # containers that say where they end, and are read no further
+CLOSED = ("flv", "tta", "voc")  # containers that say where they end, and are read no further
+END_MARK = 32  # bytes: they end in one of at most so many
 UNBROKEN = ("flac", "ogg")  # containers whose clock never jumps, unless something was lost
 CLOCKED = (*TIMED, "asf", "flac", "flv", "mpeg", "mpegts", "mxf", "ogg", "wtv")  # containers that have time stamps at all
 TABLED = ("mov", "flac")  # containers whose stated length FFmpeg hands on, and whose last sample has a time to compare it with
@@ -59,7 +61,7 @@ def decode(file: BinaryIO, sink: BinaryIO, track: int | None, limits: Limits, be
     if not tracks:
         raise InputError("holds no sound track")
     if claim.follows:
-        raise InputError(f"{claim.follows} follows after its end, and would not be heard: cut the file in two and check both")
+        raise InputError(_unheard(claim.follows))
     tried = [_find_track(tracks, track)] if track else [one for one in tracks if not one.reason] or tracks[:1]
     heard, wrong = None, {}
     for one in tried:
@@ -91,7 +93,7 @@ def measure(file: BinaryIO, limits: Limits, beat: Beat = lambda: None) -> float:
             stated = next((one.seconds for one in tracks if not one.reason), None)
         if not any(one.reason is None for one in tracks):
             raise InputError(tracks[0].reason or "" if tracks else "holds no sound track")
-    if stated and not claim.missing and not claim.follows:
+    if stated and not claim.missing and not claim.follows and len(claim.links) == 1:
         return stated
     return decode(file, _Nowhere(), None, limits, beat).seconds
 
@@ -113,9 +115,7 @@ def _open(file: BinaryIO, claim: Claim, link: int = 0) -> Any:
         raise
     except Exception as error:  # whatever a demuxer raises is of this file
         if claim.missing:
-            raise InputError(
-                f"truncated: {claim.stated - claim.missing:,} of {claim.stated:,} bytes are there; fetch the file again"
-            ) from error
+            raise InputError(_cut(claim)) from error
         if claim.seconds == 0:
             raise InputError("zero samples") from error
         raise InputError(f"no decoder reads it ({_reason(error)})") from error
@@ -165,6 +165,7 @@ class _Ear:
         self.joined = False  # whether the next frame is the first of another link
         self.flat: list[Flat] = []
         self.decoder: Any = None  # of the link that is read
+        self.heard_at, self.ends_lost = 0, 0.0  # first byte of the last packet that was decoded; seconds of those after it that were not
 
     def hear(self) -> Decoded:
         """Decode to the end and judge what came. Errors: InputError as `decode`."""
@@ -181,27 +182,32 @@ class _Ear:
                 kind = self.found.container = container.format.name.split(",")[0]
                 began = (container.start_time or 0) / av.time_base if kind not in TIMED else 0.0
                 # a page that was cut says when packets end that are not there any more
-                clocked = kind in CLOCKED and (self.claim.cut_at is None or link < len(self.claim.links) - 1)
+                cut = link in self.claim.cuts or (self.claim.cut_at is not None and link == len(self.claim.links) - 1)
+                late = self.claim.late.get(link, 0.0)
+                clocked = kind in CLOCKED and not cut and not (late and stream.codec_context.name == "flac")  # whose first stamps are wrong
                 self.joined, before = link > 0, self.found.seconds + self.found.lost
-                for frame in self._frames(container, stream):
+                for frame in self._frames(container, stream, link):
                     self._take(frame, frame.time if clocked else None, began)
-                if kind == "ogg" and clocked and stream.duration:  # its last page says how long it is, so pages before it are missing
-                    short = float(stream.duration * stream.time_base) - (self.found.seconds + self.found.lost - before)
+                if kind == "ogg" and not cut and stream.duration:  # its last page says how long it is, so pages before it are missing
+                    end = float(stream.duration * stream.time_base)
+                    short = end - (late if end > late else 0.0) - (self.found.seconds + self.found.lost - before)
                     self.found.lost += short if short > SLACK else 0.0
         self._flush(last=True)
         self._finish()
         return self.found
 
-    def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
+    def _frames(self, container: Any, stream: Any, link: int) -> Iterator[Any]:
         """Frames of a stream; packets that cannot be decoded are counted as lost."""
-        packets, place, size = container.demux(stream), 0, self.file.seek(0, 2)
+        file = Mended(self.file, self.claim, link)
+        packets, place, size = container.demux(stream), 0, file.seek(0, io.SEEK_END)
         self.decoder = stream.codec_context
         begun, good, kind, before = None, 0, self.found.container, self.found.seconds
+        self.heard_at, self.ends_lost = 0, 0.0
         while True:
             try:
                 packet = next(packets)
             except StopIteration:
-                self._weigh(kind, begun, place, size, good, self.found.seconds - before)
+                self._weigh(kind, file, begun, place, size, good, self.found.seconds - before)
                 return
             except MemoryError:
                 raise
@@ -214,12 +220,14 @@ class _Ear:
             begun = packet.pos if begun is None else begun
             try:
                 yield from self._decode(packet)
-                good += packet.size
+                if packet.size:
+                    good, self.heard_at, self.ends_lost = good + packet.size, packet.pos or 0, 0.0
             except (InputError, MemoryError):
                 raise
             except Exception:  # one packet of many
                 timed = packet.duration and packet.time_base
-                self.found.lost += float(packet.duration * packet.time_base) if timed else self.last
+                self.ends_lost += (gone := float(packet.duration * packet.time_base) if timed else self.last)
+                self.found.lost += gone
 
     def _decode(self, packet: Any) -> list[Any]:
         """Frames of a packet; where a FLAC goes on with samples of other bits, as joined files do, a decoder of its own takes them."""
@@ -236,16 +244,19 @@ class _Ear:
         self.decoder = fresh
         return frames
 
-    def _weigh(self, kind: str, begun: int | None, place: int, size: int, good: int, seconds: float) -> None:
+    def _weigh(self, kind: str, file: Any, begun: int | None, place: int, size: int, good: int, seconds: float) -> None:
         """Bytes that no good packet was made of, as seconds at the rate of the others: skipped ones are lost, unread ones refused."""
         if begun is None or not good or not seconds:
             return
-        tags = count_tags(self.file, begun, place) if kind == "mp3" else 0
+        tags = count_tags(file, begun, place) if kind == "mp3" else 0
         skipped = (place - begun - good - tags) * seconds / good
         if kind in FRAMED and skipped > max(self.found.lost, SLACK):
             self.found.lost = skipped
-        if kind in CLOSED and (size - place) * seconds / good > 1.0:
-            raise InputError(f"{size - place:,} bytes follow after its end, and would not be heard: cut the file in two and check both")
+        if kind in CLOSED or kind == "flac":
+            follows = within(file, self.heard_at, size) if kind == "flac" else another(file, place, size, END_MARK)
+            left = unheard(file, place, size) if kind in CLOSED else 0
+            if follows or left * seconds / good > 1.0:
+                raise InputError(_unheard(follows or f"{left:,} bytes"))
 
     def _take(self, frame: Any, stamp: float | None, began: float) -> None:
         block = _samples(frame)
@@ -336,6 +347,8 @@ class _Ear:
         """Errors: InputError when what came is too little."""
         found, claim, kind = self.found, self.claim, self.found.container
         taken = found.seconds
+        if not taken and claim.missing:
+            raise NoSoundError(_cut(claim))
         if not taken:
             raise NoSoundError("zero samples" if not found.lost else "none of its sound can be decoded: it is damaged")
         stated = self.track.seconds if kind in TABLED else claim.seconds
@@ -345,7 +358,9 @@ class _Ear:
                 raise InputError(_truncated(taken, whole))
         if stated:
             reached = max(taken + found.lost, (self.time or 0.0) - found.clock[0][1])
-            if kind in TABLED and reached < stated - SLACK:
+            if (
+                kind in TABLED and reached - (self.ends_lost if kind == "flac" else 0.0) < stated - SLACK
+            ):  # cut within a frame, or before it
                 raise InputError(_truncated(taken, stated))
             found.lost = max(found.lost, stated - (reached if kind in TABLED else taken) - SLACK, 0.0)
         if found.lost > self.limits.lost_share * (taken + found.lost):
@@ -359,6 +374,14 @@ class _Ear:
             raise NoSoundError(f"too short: {count} samples at {self.rate} Hz, at least {MIN_SAMPLES / SAMPLE_RATE:.2f} s are needed")
         found.peaks = [flat.peak if flat.peak > FAINTEST and not flat.constant else 0.0 for flat in self.flat]
         found.clipped = [flat.share for flat in self.flat]
+
+
+def _cut(claim: Claim) -> str:
+    return f"truncated: {claim.stated - claim.missing:,} of {claim.stated:,} bytes are there; fetch the file again"
+
+
+def _unheard(what: str) -> str:
+    return f"{what} follow{'s' if what.startswith('a') else ''} after its end, and would not be heard: cut the file in two and check both"
 
 
 def _truncated(heard: float, stated: float) -> str:
