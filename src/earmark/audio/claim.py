@@ -1,10 +1,13 @@
 """What a file claims of its own end, and the file as decoders are to read it."""
 
 import io
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 NO_LENGTH = "its header states no length"
+BLOCK = 1 << 20  # bytes that are searched at once
 MOST_PARTS = 200_000  # chunks, boxes or pages walked over: no recording has more
 
 
@@ -100,3 +103,15 @@ def find(file: BinaryIO, mark: bytes, place: int) -> int:
             return place + len(block)
         place += len(block) - len(mark) + 1
     return place
+
+
+def find_all(file: BinaryIO, marks: re.Pattern[bytes], longest: int, place: int, end: int) -> Iterator[int]:
+    """First bytes, in order, of all marks of at most `longest` bytes between two bytes of a file."""
+    while place < end:
+        block = at(file, place, min(BLOCK, end - place) + longest - 1)
+        if not block:
+            return
+        for found in marks.finditer(block):
+            if found.start() < BLOCK:
+                yield place + found.start()
+        place += BLOCK

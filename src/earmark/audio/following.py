@@ -1,9 +1,11 @@
 """What stands behind the end of a recording: another one, which nobody would hear."""
 
 import re
+from functools import partial
+from itertools import islice
 from typing import BinaryIO
 
-from earmark.audio.claim import MOST_PARTS, at, find
+from earmark.audio.claim import BLOCK, MOST_PARTS, at, find_all
 from earmark.audio.tags import before_tags, past_tags
 
 ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"  # begins the identifier of a header object
@@ -19,7 +21,6 @@ SIGNS = (  # what the first bytes of a recording look like: nothing that chance 
 KINDS = tuple((re.compile(sign, re.DOTALL), name) for sign, name in SIGNS)
 ANY = re.compile(b"|".join(sign for sign, _ in SIGNS), re.DOTALL)
 LONGEST = 64  # bytes that a sign needs
-BLOCK = 1 << 20
 BITRATES = ((8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160), (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320))
 RATES = ((11025, 12000, 8000), (), (22050, 24000, 16000), (44100, 48000, 32000))  # MPEG-2.5, reserved, 2, 1
 
@@ -97,14 +98,8 @@ def is_zero(file: BinaryIO, place: int, end: int) -> bool:
 
 def joined(file: BinaryIO, place: int, size: int, mark: bytes) -> str:
     """ "another WAV", or whatever begins with these four bytes, anywhere from here on; "" for none."""
-    for _ in range(MOST_PARTS):
-        place = find(file, mark, place)
-        if place >= size:
-            break
-        if name := kind_at(file, place):
-            return f"another {name}"
-        place += 1
-    return ""
+    places = find_all(file, re.compile(re.escape(mark)), len(mark), place, size)
+    return next((f"another {name}" for name in map(partial(kind_at, file), islice(places, MOST_PARTS)) if name), "")
 
 
 def within(file: BinaryIO, place: int, size: int) -> str:

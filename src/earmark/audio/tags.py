@@ -1,9 +1,10 @@
 """Tags that players write before, after and between recordings: ID3, APE, Lyrics3. Places and lengths are in bytes."""
 
+import re
 import struct
 from typing import BinaryIO
 
-from earmark.audio.claim import at, find
+from earmark.audio.claim import at, find_all
 
 ID3, ID3V1, ID3_PLUS, APE, LYRICS = (
     10,
@@ -13,6 +14,7 @@ ID3, ID3V1, ID3_PLUS, APE, LYRICS = (
     15,
 )  # bytes of a header, of a whole tag (two), of a header, of an end mark with its size
 APE_HEAD, APE_HAS_HEAD = 1 << 29, 1 << 31  # flags: this is the tag's header; it has one
+MARKS = re.compile(rb"ID3[\2-\4]|APETAGEX|LYRICSBEGIN")
 MOST_TAGS = 16  # in a row
 LONGEST_LYRICS = 1 << 20
 SLOPPY = 128  # bytes by which a tag's size is often wrong
@@ -87,18 +89,10 @@ def before_tags(file: BinaryIO, size: int) -> int:
 def spans(file: BinaryIO, place: int, end: int) -> list[tuple[int, int]]:
     """(first byte, end) of the tags that begin between two bytes of a file, as they do where MP3s were joined; in order."""
     found: list[tuple[int, int]] = []
-    for mark in (b"ID3", b"APETAGEX", b"LYRICSBEGIN"):
-        begin = place
-        while (begin := find(file, mark, begin)) < end:
-            after = past_tags(file, begin, end)
-            found += [(begin, after)] if after > begin else []
-            begin = max(after, begin + 1)
-    merged: list[tuple[int, int]] = []
-    for begin, after in sorted(found):
-        if merged and begin < merged[-1][1]:
-            begin, after = merged[-1][0], max(after, merged.pop()[1])
-        merged.append((begin, after))
-    return merged
+    for begin in find_all(file, MARKS, len(b"LYRICSBEGIN"), place, end):
+        if begin >= (found[-1][1] if found else place) and (after := past_tags(file, begin, end)) > begin:
+            found.append((begin, after))
+    return found
 
 
 def count_tags(file: BinaryIO, place: int, end: int) -> int:
