@@ -30,7 +30,7 @@ data/protocol.tsv: | setup
 # A model that the gate refuses is a result, as it is to the stage: promote then says which rules failed, and the demo shows the rest of it.
 demo: data/protocol.tsv ## the whole pipeline on the embedded corpus, through DVC; promote its model, check two files with it
 	dvc repro
-	@dvc metrics show
+	@grep -E '"demo/(eer|cllr_calibrated|tracing/accuracy|tracing/auroc)"' metrics/metrics.json
 	@if grep -q '"verdict": "pass"' artifacts/decision/decision.json; then earmark promote; \
 	  else earmark promote || echo "The gate refused this model, so it is not promoted; what it says of two files is shown all the same:"; fi
 	earmark check data/bonafide/en-gb-scotland-max/eval6.flac artifacts/copies/spoof/griffin_lim_linear/en-gb-scotland-max-eval6.flac --html artifacts/check

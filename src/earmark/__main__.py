@@ -183,7 +183,9 @@ def copysynthesis(
 @app.command()
 def check(
     inputs: Annotated[list[str] | None, typer.Argument(help="media files, folders, or - for stdin", metavar="FILE|DIR|-")] = None,
-    model: Annotated[str, typer.Option(help="folder of a model, models:/earmark@champion, or runs:/ID/model")] = stages.ARTIFACTS["model"],
+    model: Annotated[
+        str, typer.Option(help="folder of a model, models:/earmark@champion, or runs:/ID/earmark of a run of stage register")
+    ] = stages.ARTIFACTS["model"],
     json: Annotated[bool, typer.Option("--json", help="print a line of JSON a file; its form: docs/verdict.schema.json")] = False,
     html: Annotated[Path | None, typer.Option(help="write evidence reports: a page x.html, or a folder of one a file")] = None,
     prior: Annotated[float | None, typer.Option(help="probability of spoof before listening; default: the model's")] = None,

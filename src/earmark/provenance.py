@@ -53,12 +53,21 @@ def code() -> dict[str, Any]:
 
 
 def commit(workspace: Path = Path()) -> str | None:
-    """EARMARK_COMMIT, or the git commit of the workspace, `-dirty` behind it where files differ; None outside a repository."""
-    asked = ["git", "-C", str(workspace.resolve()), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    """EARMARK_COMMIT, or the git commit of the workspace, `-dirty` behind it where files differ; None outside a repository.
+
+    What a run writes itself does not count: dvc.lock and the figures kept in metrics/.
+    """
     try:
-        return os.environ.get("EARMARK_COMMIT") or subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        if told := os.environ.get("EARMARK_COMMIT"):
+            return told
+        changed = _git(workspace, "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock", ":(exclude)metrics")
+        return _git(workspace, "rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _git(workspace: Path, *command: str) -> str:
+    return subprocess.run(["git", "-C", str(workspace.resolve()), *command], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def data(workspace: Path = Path()) -> str | Origins | None:

@@ -50,11 +50,16 @@ def test_a_commit_says_when_files_differ_from_it(tmp_path):
     assert commit(tmp_path) is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=me", "-c", "user.email=me@example.org"]
     subprocess.run([*git, "init", "--quiet"], check=True)
-    (tmp_path / "file").write_text("1")
-    subprocess.run([*git, "add", "file"], check=True)
+    (tmp_path / "metrics").mkdir()
+    for name in ("file", "dvc.lock", "metrics/metrics.json"):
+        (tmp_path / name).write_text("1")
+    subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "--quiet", "-m", "one"], check=True)
     clean = commit(tmp_path) or ""
     assert len(clean) == 40
+    for name in ("dvc.lock", "metrics/metrics.json"):  # what a run writes itself
+        (tmp_path / name).write_text("2")
+    assert commit(tmp_path) == clean
     (tmp_path / "file").write_text("2")
     assert commit(tmp_path) == f"{clean}-dirty"
 

@@ -67,8 +67,9 @@ def decode(file: BinaryIO, sink: BinaryIO, track: int | None, limits: Limits, be
     for one in tried:
         if one.reason:
             raise InputError(one.reason)
-        sink.seek(0)
-        sink.truncate()  # what came of the track before
+        if heard or wrong:  # of a track before
+            sink.seek(0)
+            sink.truncate()
         try:
             heard = _Ear(file, claim, tracks, one, sink, limits, beat).hear()
         except NoSoundError as error:

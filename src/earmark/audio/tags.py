@@ -6,13 +6,8 @@ from typing import BinaryIO
 
 from earmark.audio.claim import at, find_all
 
-ID3, ID3V1, ID3_PLUS, APE, LYRICS = (
-    10,
-    128,
-    227,
-    32,
-    15,
-)  # bytes of a header, of a whole tag (two), of a header, of an end mark with its size
+ID3, ID3V1, ID3_PLUS = 10, 128, 227  # bytes of a header, of a whole old tag, of what may stand before that
+APE, LYRICS = 32, 15  # bytes of a header, of an end mark with its size
 APE_HEAD, APE_HAS_HEAD = 1 << 29, 1 << 31  # flags: this is the tag's header; it has one
 MARKS = re.compile(rb"ID3[\2-\4]|APETAGEX|LYRICSBEGIN")
 MOST_TAGS = 16  # in a row

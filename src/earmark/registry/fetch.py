@@ -27,7 +27,7 @@ def is_address(model: str) -> bool:
 
 
 def fetch(tracking: TrackingParams, model: str, place: Path = PLACE) -> Path:
-    """Folder of the bundle at models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/…; a digest that was fetched before is not again.
+    """Folder of the bundle at models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/earmark; a digest that was fetched before is not again.
 
     Errors: InputError when there is no such model, or it holds no bundle.
     """

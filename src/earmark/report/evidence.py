@@ -41,11 +41,10 @@ def evidence_page(verdict: Verdict, recording: Recording, evidence: Evidence, co
 
 
 def _summarise(verdict: Verdict) -> str:
-    whose = f" in channel {verdict.channel}" if verdict.channel else ""
-    length, times = clock(verdict.seconds) + whose, np.exp(min(abs(verdict.llr), 50.0))
-    likelier = "bona fide speech" if verdict.llr > 0 else "a spoof"
-    heard = f"What the detector heard is {times:,.1f} times likelier from {likelier} than from the other (llr {verdict.llr:+.2f})."
-    text = f"{length} of audio. {heard}"
+    whose, times = f" of channel {verdict.channel}" if verdict.channel else " of audio", np.exp(min(abs(verdict.llr), 50.0))
+    likelier, other = ("bona fide speech", "a spoof") if verdict.llr > 0 else ("a spoof", "bona fide speech")
+    heard = f"What the detector heard is {times:,.1f} times likelier from {likelier} than from {other} (llr {verdict.llr:+.2f})."
+    text = f"{clock(verdict.seconds)}{whose}. {heard}"
     if verdict.decision == "inconclusive" and verdict.spoofed_parts and verdict.llr >= verdict.bonafide_above:
         return text + " The whole sounds bona fide, but parts of it sound spoofed."
     if verdict.decision == "inconclusive":

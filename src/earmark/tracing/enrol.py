@@ -61,8 +61,10 @@ def read_dev(ensemble: Ensemble, protocol: Path, folder: Path) -> tuple[Matrix, 
 def embed_clips(params: Params, ensemble: Ensemble, folder: Path, members: Path) -> tuple[Matrix, dict[str, str]]:
     """(C, E) fused embeddings of all recordings below a folder, and their digests by name.
 
-    Errors: InputError when they are too few, or naming unreadable ones.
+    Errors: InputError when there is no such folder, when they are too few, or naming unreadable ones.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
     listed, most = read_recordings(folder), params.trials.max_unreadable
     if len(listed) < FEW:
         raise InputError(f"{folder} has {len(listed)} clips: a source is enrolled from at least {FEW}")
