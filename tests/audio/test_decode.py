@@ -269,3 +269,17 @@ def test_clipped_samples_count_in_runs_alone():
     sound[10:13], sound[97:] = -1, 1
     flat.add(sound)
     assert flat.share == 6 / 200
+
+
+def test_more_than_8_channels_in_planes_are_read_and_nothing_behind_them(tmp_path):
+    path, gains = tmp_path / "dozen.wv", np.arange(1, 13) / 16
+    sound = (tone(48_000, 1)[:, None] * gains).astype(np.float32)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("wavpack", rate=48_000, layout="7.1.4")
+        stream.codec_context.format = av.AudioFormat("s16p")
+        frame = av.AudioFrame.from_ndarray(sound.reshape(1, -1), format="flt", layout="7.1.4")
+        frame.sample_rate = 48_000
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    with decode.decoded(path, DecodingParams()) as (samples, found):
+        assert (found.channels, samples.shape) == (12, (16_000, 12))
+        np.testing.assert_allclose(np.abs(samples).max(0), np.abs(sound).max() * gains / gains.max(), atol=1e-3)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 import soxr
+from av.audio.frame import format_dtypes
 
 from earmark import InputError
 from earmark.audio.claim import Claim, Mended
@@ -391,8 +392,12 @@ def _truncated(heard: float, stated: float) -> str:
 
 def _samples(frame: Any) -> np.ndarray:
     """(n, C) float32 of one FFmpeg frame, integers scaled so that full scale is 1."""
-    samples = frame.to_ndarray()
-    samples = samples.T if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels)
+    channels = frame.layout.nb_channels
+    if frame.format.is_planar:  # of more than 8 channels `to_ndarray` and `planes` go on into memory that is not the frame's
+        kind, planes = format_dtypes[frame.format.name], frame.planes[:channels]
+        samples = np.stack([np.frombuffer(plane, kind, frame.samples) for plane in planes], axis=1)
+    else:
+        samples = frame.to_ndarray().reshape(-1, channels)
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128) / 128
     if np.issubdtype(samples.dtype, np.integer):
