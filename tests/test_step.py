@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import boto3
 import pytest
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Metrics
 
@@ -214,6 +215,7 @@ def test_a_run_that_wants_a_step_in_the_making_waits_and_takes_it(cluster, tmp_p
 
 def test_a_missing_secret_is_said_and_nothing_is_written(cluster, s3, monkeypatch, tmp_path):
     arguments = cluster.arguments("fit_ensemble", store=f"s3://{BUCKET}/store")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # of this process, which keeps what it found for a test before
     for name in S3_ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     for name, value in {
