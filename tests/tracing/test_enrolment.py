@@ -115,6 +115,8 @@ def test_folders_that_cannot_be_enrolled_are_refused_by_name(done, tiny, engine_
     start = Enrolled.load(done / "none", done / ARTIFACTS["answers"] / FILE)
     with pytest.raises(InputError, match="has 0 clips: a source is enrolled from at least 5"):
         enrol(tiny, "new", tmp_path, start, *places(done))
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        enrol(tiny, "new", tmp_path / "nowhere", start, *places(done))
     for name, samples in (("silent", np.zeros(16_000)), ("text", None)):
         broken = tmp_path / name
         broken.mkdir()
