@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from earmark import stages
-from earmark.files import read_table, write_json
+from earmark.storage.files import read_table, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = (

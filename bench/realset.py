@@ -19,8 +19,8 @@ import realset_verdicts
 from peers import cheap_cues, lfcc_gmm
 from rich.console import Console
 
-from earmark.evaluation import Settings, evaluate_tables
-from earmark.files import read_table
+from earmark.evaluation.evaluate import Settings, evaluate_tables
+from earmark.storage.files import read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = (688, 689, 690)

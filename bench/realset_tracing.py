@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
 
-from earmark.files import read_table
+from earmark.corpora.sources import numbers
+from earmark.ensemble.enrolment import Enrolled
+from earmark.ensemble.fusion import FEW, FILE, FUSION, Output, load
+from earmark.ensemble.unseen import Bank, nsd
+from earmark.evaluation.tracing import TracingReport, draw, embeddings, read_answers, tracing_report
 from earmark.metrics.tracing import auroc
-from earmark.tracing.embedding import read_outputs
-from earmark.tracing.enrolment import Enrolled
-from earmark.tracing.ensemble import FEW, FILE, FUSION, Output, load
-from earmark.tracing.report import TracingReport, draw, embeddings, read_answers, tracing_report
-from earmark.tracing.trials import numbers
-from earmark.tracing.unseen import Bank, nsd
+from earmark.scoring.embedding import read_outputs
+from earmark.storage.files import read_table
 
 DRAWS = 5
 FEWEST_CLIPS = 7  # of a source that is enrolled: 5 and some to ask about

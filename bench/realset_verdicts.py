@@ -13,14 +13,14 @@ import soundfile
 from rich.progress import track
 
 from earmark.audio.decode import SAMPLE_RATE, read
-from earmark.breakdowns import by_key
-from earmark.calibration import Calibration
-from earmark.evaluation import read_scores
-from earmark.files import read_table
-from earmark.manifest import read_manifest
+from earmark.cli.check import load_judge
+from earmark.evaluation.breakdowns import by_key
+from earmark.evaluation.evaluate import read_scores
 from earmark.metrics.detection import cllr
+from earmark.model.calibration import Calibration
+from earmark.model.manifest import read_manifest
 from earmark.params import ComputeParams, DecodingParams
-from earmark.verdict.command import load_judge
+from earmark.storage.files import read_table
 from earmark.verdict.judge import Judge
 
 SPLICES, FILMS = 40, 20

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import dvc_push
 import gpu
-import scoring
 import steps
 from rich.console import Console
 from timing import show
@@ -13,6 +12,7 @@ from timing import show
 import download
 import features
 import metrics
+import scoring
 import tracing
 
 

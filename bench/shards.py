@@ -17,7 +17,7 @@ import soundfile
 from timing import row, show
 
 from earmark import params, stages
-from earmark.files import write_table
+from earmark.storage.files import write_table
 
 FILES, SECONDS, HOURS, CORES = 20, 30, 40.0, ("0", "1")
 LEAST = 1.7

@@ -17,7 +17,7 @@ import soundfile
 from timing import seconds, show
 
 from earmark import params, stages
-from earmark.store import open_store, save
+from earmark.kubeflow.store import open_store, save
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS, REPEATS = 40, 5

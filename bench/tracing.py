@@ -12,10 +12,13 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.linalg import sqrtm
-from scoring import SAMPLES, XLSR
 from timing import row, seconds, show
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
+from earmark.corpora.sources import UNSEEN, Rows
+from earmark.ensemble.enrolment import Enrolled
+from earmark.ensemble.fusion import Ensemble, Output
+from earmark.ensemble.unseen import Bank, nearest, nsd
 from earmark.features.shards import precompute
 from earmark.metrics.frechet import frechet_distance, root_trace
 from earmark.networks.tracer import Tracer
@@ -33,14 +36,11 @@ from earmark.params import (
     TrainingParams,
     Wav2Vec2FrontEndParams,
 )
-from earmark.tracing.embedding import Network, Setup, set_up
-from earmark.tracing.enrolment import Enrolled
-from earmark.tracing.ensemble import Ensemble, Output
-from earmark.tracing.objectives import Dispersion
-from earmark.tracing.train import TracerTask
-from earmark.tracing.trials import UNSEEN, Rows
-from earmark.tracing.unseen import Bank, nearest, nsd
-from earmark.training import Runner, State, fit
+from earmark.scoring.embedding import Network, Setup, set_up
+from earmark.training.loop import Runner, State, fit
+from earmark.training.objectives import Dispersion
+from earmark.training.trace import TracerTask
+from scoring import SAMPLES, XLSR
 
 LAYER, CLIPS = 5, 4
 TRAIN, ASKED, WIDTH, SOURCES = 11_100, 34_000, 304, 24  # MLAAD's source tracing, embeddings of both networks

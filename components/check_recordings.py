@@ -18,6 +18,6 @@ def check_recordings(
 ):
     """Judge every recording of a folder: a line of JSON each."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     run_step("check_recordings", arguments)

@@ -9,6 +9,6 @@ from components.image import component
 def download(output: Output[Dataset], metrics: Output[Metrics], download: str, store: str, run: str):
     """Fetch the corpora from where params say, verified and unpacked."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     run_step("download", arguments)

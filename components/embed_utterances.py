@@ -24,6 +24,6 @@ def embed_utterances(
 ):
     """Logits and embeddings of every member for whole utterances of all splits."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     run_step("embed_utterances", arguments)

@@ -19,6 +19,6 @@ def fit_ensemble(
 ):
     """Fuse the members: temperatures, weights, bank and thresholds, fitted on dev; answer dev and eval."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     run_step("fit_ensemble", arguments)

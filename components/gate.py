@@ -20,6 +20,6 @@ def gate(
 ) -> bool:
     """Hold the challenger against the champion on the same trials, and write the decision; pure tables in, record out."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     return bool(run_step("gate", arguments)["passed"])

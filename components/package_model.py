@@ -29,6 +29,6 @@ def package_model(
 ):
     """Calibrate the scores on dev, and put all that an answer needs into one folder with digests and a known answer."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     run_step("package_model", arguments)

@@ -24,6 +24,6 @@ def precompute_cqt(
 ):
     """Decode every recording once, and write waveforms and CQTs into few memory-mapped shards; `diagnosis` is there when they may be."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     run_step("precompute_cqt", arguments)

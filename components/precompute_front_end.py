@@ -18,6 +18,6 @@ def precompute_front_end(
 ):
     """Run the tracer's frozen wav2vec 2.0 once over every utterance; nothing to do where it reads the CQT."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     run_step("precompute_front_end", arguments)

@@ -19,6 +19,6 @@ def prepare_protocol(
 ):
     """Read the corpora and the copies made of them into one checked table of trials."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     run_step("prepare_protocol", arguments)

@@ -18,6 +18,6 @@ def register(
 ):
     """Make the model the registry's challenger, and fetch the champion's tables for the gate."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     run_step("register", arguments)

@@ -22,6 +22,6 @@ def robustness(
 ):
     """Degrade a sample of eval by codecs, noise, other rates and rooms, and score it again."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     run_step("robustness", arguments)

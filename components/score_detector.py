@@ -22,6 +22,6 @@ def score_detector(
 ):
     """Score whole utterances of dev, eval and a sample of train, and write their embeddings."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     run_step("score_detector", arguments)

@@ -19,6 +19,6 @@ def synthesize_copies(
 ):
     """Make spoofs from the corpora's bona fide recordings by classical copy-synthesis."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     run_step("synthesize_copies", arguments)

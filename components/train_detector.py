@@ -27,6 +27,6 @@ def train_detector(
 ):
     """Train WaveSpec on train, choose its epoch on dev."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     run_step("train_detector", arguments)

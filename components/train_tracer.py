@@ -26,6 +26,6 @@ def train_tracer(
 ):
     """Train every member of the ensemble that names sources, or one of them: Real Emphasis, then Fake Dispersion."""
     arguments = locals()
-    from earmark.step import run_step
+    from earmark.kubeflow.step import run_step
 
     run_step("train_tracer", arguments)

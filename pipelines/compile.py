@@ -10,7 +10,7 @@ import typer
 from kfp.compiler import Compiler
 
 from earmark import InputError, params
-from earmark.files import complete
+from earmark.storage.files import complete
 from pipelines.deployment import Deployment, describe, read_deployment
 from pipelines.scoring import scoring
 from pipelines.training import training

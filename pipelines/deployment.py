@@ -9,9 +9,9 @@ from kfp.dsl import PipelineTask
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from earmark import InputError
-from earmark.distributed import Job
+from earmark.kubeflow.nodes import Job
+from earmark.kubeflow.step import WORK
 from earmark.params import parse_yaml
-from earmark.step import WORK
 
 STRANGERS = ("check_recordings",)  # steps that decode what others sent
 

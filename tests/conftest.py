@@ -15,10 +15,10 @@ import torch
 from earmark import params as settings
 from earmark import stages
 from earmark.features.shards import Features
-from earmark.files import read_table
 from earmark.params import Params
 from earmark.params.run import merge
 from earmark.registry.journal import locked
+from earmark.storage.files import read_table
 
 if TYPE_CHECKING:
     from object_store import S3

@@ -17,8 +17,8 @@ import yaml
 
 from earmark import InputError, params, stages
 from earmark.download.fetch import fetch
-from earmark.files import file_digest
-from earmark.manifest import read_manifest
+from earmark.model.manifest import read_manifest
+from earmark.storage.files import file_digest
 from object_store import BUCKET, S3, S3_ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from earmark import InputError, params, stages
-from earmark.files import read_table
+from earmark.storage.files import read_table
 
 INPUTS = [(stage.name, key) for stage in stages.STAGES.values() for key in stage.inputs]
 

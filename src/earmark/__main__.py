@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from earmark import InputError, params, stages
-from earmark.printable import log_to_stderr, printable_lines
+from earmark.storage.printable import log_to_stderr, printable_lines
 
 app = typer.Typer(
     name="earmark",
@@ -77,7 +77,7 @@ def download(
     params_file: ParamsFile = PARAMS,
 ) -> None:
     """Fetch corpora and weights, verified and unpacked, each into a folder of its own; a killed download goes on where it was."""
-    from earmark.download import command
+    from earmark.cli import download as command
 
     if list_:
         command.show()
@@ -107,7 +107,7 @@ def doctor(
             raise InputError("--out and --json belong to a corpus: earmark doctor CORPUS; the stage writes artifacts/diagnosis")
         stages.run("doctor", params.load(params_file or PARAMS))
         return
-    from earmark.doctor.command import check_folder
+    from earmark.cli.doctor import check_folder
 
     if not check_folder(corpus, params_file, out, json):
         raise typer.Exit(1)
@@ -125,7 +125,7 @@ def show_params(
     """Print every setting with its value, provenance and description, or write the params file that a run uses."""
     settings = params.load(_unless_absent(params_file), [_find_preset(name) for name in preset or []], set_)
     if output:
-        from earmark.files import complete
+        from earmark.storage.files import complete
 
         with complete(output) as aside:
             aside.write_text(params.dump(settings))
@@ -162,7 +162,7 @@ def metrics(
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="go on when trials of the protocol have no score")] = False,
 ) -> None:
     """EER, minDCF, actDCF, Cllr and min t-DCF of anybody's score file, in all and per attack."""
-    from earmark.metrics.command import run
+    from earmark.cli.metrics import run
 
     run(scores, protocol, asv, json, allow_missing=allow_missing, negate=negate, column=column)
 
@@ -175,7 +175,7 @@ def copysynthesis(
     seed: int = 688,
 ) -> None:
     """Turn a folder of recordings into a labelled training corpus: the recordings and their copy-synthesis by classical systems."""
-    from earmark.corpora.copysynthesis import synthesize_folder
+    from earmark.copies.copysynthesis import synthesize_folder
 
     synthesize_folder(bonafide, out, systems=systems, seed=seed)
 
@@ -200,7 +200,7 @@ def check(
     params_file: Annotated[Path, typer.Option("--params", help="says where MLflow is, for a model that lies there")] = PARAMS,
 ) -> None:
     """Judge recordings: bona fide, spoof or inconclusive, how sure, and from which source. Exit code 3: some were not judged."""
-    from earmark.verdict import command
+    from earmark.cli import check as command
 
     if schema:
         print(command.schema())
@@ -225,7 +225,7 @@ def enrol(
     file: Annotated[Path, typer.Option(help="file of the enrolled sources")] = ENROLLED,
 ) -> None:
     """Teach the fitted ensemble a source from a few clips, without training: earmark enrol --source NAME FOLDER."""
-    from earmark.tracing.enrol import command
+    from earmark.model.enrol import command
 
     places = (Path(stages.ARTIFACTS[key]) for key in ("protocol", "members", "answers"))
     command(params.load(params_file), file, *places, clips=clips, source=source, show=list_, remove=remove)
@@ -234,7 +234,7 @@ def enrol(
 @app.command()
 def sync(params_file: ParamsFile = PARAMS) -> None:
     """Send to MLflow what was logged while its server was away; nothing is lost or sent twice."""
-    from earmark.registry.commands import sync
+    from earmark.cli.registry import sync
 
     sync(params.load(params_file).tracking)
 
@@ -246,7 +246,7 @@ def promote(
     by: Annotated[str | None, typer.Option(help="who promotes; by default user@host")] = None,
 ) -> None:
     """Make the challenger champion if the gate's record passes and is of these very models; it keeps the last one as `previous`."""
-    from earmark.registry.commands import promote
+    from earmark.cli.registry import promote
 
     promote(params.load(params_file).tracking, decision, by)
 
@@ -258,7 +258,7 @@ def rollback(
     reason: Annotated[str, typer.Option(help="why, for the record")] = "",
 ) -> None:
     """Swap champion and previous in the registry."""
-    from earmark.registry.commands import rollback
+    from earmark.cli.registry import rollback
 
     rollback(params.load(params_file).tracking, by, reason)
 
@@ -279,7 +279,7 @@ def submit(
     every: Annotated[float, typer.Option(help="seconds between two looks at the run", min=0.01)] = 5,
 ) -> None:
     """Send a compiled pipeline to Kubeflow and follow its run. Exit code 0: it succeeded; 1: it failed; 130: no longer followed."""
-    from earmark.submission.command import Order, submit
+    from earmark.cli.submit import Order, submit
 
     if not endpoint:
         raise InputError("say where Kubeflow Pipelines is: --endpoint https://… or KF_PIPELINES_ENDPOINT")
@@ -291,7 +291,7 @@ def submit(
 @app.command()
 def voices(out: Annotated[Path, typer.Argument(help="folder to write")]) -> None:
     """Speak the demo's reference voices: a synthesiser's, standing in for recordings."""
-    from earmark.corpora.voices import speak
+    from earmark.copies.voices import speak
 
     speak(out)
 

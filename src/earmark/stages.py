@@ -55,7 +55,7 @@ def synthesize_copies(
     corpora: tuple[CorpusParams, ...], trials: TrialsParams, decoding: DecodingParams, copysynthesis: CopySynthesisParams, *, output: Path
 ) -> Flat:
     """Make spoofs from the corpora's bona fide recordings by classical copy-synthesis."""
-    from earmark.corpora.copysynthesis import synthesize
+    from earmark.copies.copysynthesis import synthesize
     from earmark.corpora.prepare import prepare
 
     table = prepare(corpora, trials.seed, trials.dev_fraction, trials.eval_fraction, trials.max_unreadable)
@@ -69,7 +69,7 @@ def prepare_protocol(
 ) -> Flat:
     """Read the corpora and the copies made of them into one checked table of trials."""
     from earmark.corpora.prepare import prepare_with_copies
-    from earmark.files import write_table
+    from earmark.storage.files import write_table
 
     table = prepare_with_copies(corpora, copies, trials, decoding)
     write_table(output, table)
@@ -81,9 +81,9 @@ def doctor(doctor: DoctorParams, trials: TrialsParams, decoding: DecodingParams,
     """Check the corpora for faults, leaks and cheap cues, and stop the run when a check of severity error fails."""
     from rich.console import Console
 
-    from earmark.doctor.command import show
+    from earmark.cli.doctor import show
     from earmark.doctor.diagnose import run
-    from earmark.files import read_table
+    from earmark.storage.files import read_table
 
     diagnosis = run(read_table(protocol), doctor, trials, decoding, output)
     show(diagnosis, Console(stderr=True))
@@ -97,7 +97,7 @@ def precompute_cqt(
     """Decode every recording once, and write waveforms and CQTs into few memory-mapped shards; `diagnosis` is there when they may be."""
     from earmark.corpora.checks import refuse_unreadable
     from earmark.features.shards import precompute
-    from earmark.files import read_table
+    from earmark.storage.files import read_table
 
     table = read_table(protocol)
     index = precompute(table, decoding, audio, cqt, sharding, output, shard=shard)
@@ -111,7 +111,7 @@ def train_detector(
     training: TrainingParams, scoring: ScoringParams, compute: ComputeParams, *, protocol: Path, features: Path, output: Path,
 ) -> Flat:  # fmt: skip
     """Train WaveSpec on train, choose its epoch on dev."""
-    from earmark.detector import train
+    from earmark.training.detect import train
 
     return train(seed, audio, cqt, wavespec, loss, augmentation, training, scoring, compute, protocol, features, output)
 
@@ -121,7 +121,7 @@ def score_detector(
     protocol: Path, features: Path, detector: Path, output: Path, shard: str = "1/1",
 ) -> Flat:  # fmt: skip
     """Score whole utterances of dev, eval and a sample of train, and write their embeddings."""
-    from earmark.scoring import score_splits
+    from earmark.scoring.windows import score_splits
 
     return score_splits(audio, cqt, scoring, compute, protocol, features, detector, output, shard)
 
@@ -131,8 +131,8 @@ def precompute_front_end(front_end: FrontEndParams, compute: ComputeParams, *, f
     if isinstance(front_end, CqtFrontEndParams):  # said here too, since what follows imports torch, which takes seconds
         output.mkdir(parents=True, exist_ok=True)
         return {"shards": 0}
-    from earmark.features.front_end import precompute
     from earmark.features.shards import Features
+    from earmark.scoring.front_end import precompute
 
     return {"shards": precompute(front_end, compute, Features(features), output, shard)}
 
@@ -143,9 +143,9 @@ def train_tracer(
 ) -> Flat:  # fmt: skip
     """Train every member of the ensemble that names sources, or one of them: Real Emphasis, then Fake Dispersion."""
     from earmark.features.shards import Features
-    from earmark.tracing.embedding import set_up_on
-    from earmark.tracing.train import train
-    from earmark.training import accelerator
+    from earmark.scoring.embedding import set_up_on
+    from earmark.training.loop import accelerator
+    from earmark.training.trace import train
 
     if not tracer.members:
         return nothing_to_trace(output)
@@ -160,7 +160,7 @@ def embed_utterances(
     protocol: Path, features: Path, hidden: Path, members: Path, output: Path, shard: str = "1/1",
 ) -> Flat:  # fmt: skip
     """Logits and embeddings of every member for whole utterances of all splits."""
-    from earmark.tracing.embedding import embed_splits, set_up
+    from earmark.scoring.embedding import embed_splits, set_up
 
     if not tracer.members:
         return nothing_to_trace(output)
@@ -169,7 +169,7 @@ def embed_utterances(
 
 def fit_ensemble(tracer: TracerParams, ensemble: EnsembleParams, *, protocol: Path, embeddings: Path, output: Path) -> Flat:
     """Fuse the members: temperatures, weights, bank and thresholds, fitted on dev; answer dev and eval."""
-    from earmark.tracing.fitting import fit_ensemble
+    from earmark.ensemble.fit import fit_ensemble
 
     if not tracer.members:
         return nothing_to_trace(output)
@@ -196,7 +196,7 @@ def package_model(
     protocol: Path, scores: Path, detector: Path, members: Path, answers: Path, output: Path,
 ) -> Flat:  # fmt: skip
     """Calibrate the scores on dev, and put all that an answer needs into one folder with digests and a known answer."""
-    from earmark.bundle import package
+    from earmark.model.bundle import package
 
     params = Params(
         seed=seed,
@@ -215,7 +215,7 @@ def package_model(
 
 def robustness(seed: int, robustness: RobustnessParams, compute: ComputeParams, *, protocol: Path, model: Path, output: Path) -> Flat:
     """Degrade a sample of eval by codecs, noise, other rates and rooms, and score it again."""
-    from earmark.robustness import robustness as degrade_and_score
+    from earmark.evaluation.robustness import robustness as degrade_and_score
 
     return degrade_and_score(seed, robustness, compute, protocol, model, output)
 
@@ -227,11 +227,11 @@ def evaluate(
     """Turn scores into tables, figures with intervals, and one report; pure tables in, tables out."""
     import pandas as pd
 
-    from earmark.evaluation import Settings, evaluate_tables, read_embeddings, read_scores
-    from earmark.files import read_table
-    from earmark.manifest import read_manifest
-    from earmark.metrics.scorefile import read_asv_scores
-    from earmark.tracing.report import read_answers
+    from earmark.evaluation.evaluate import Settings, evaluate_tables, read_embeddings, read_scores
+    from earmark.evaluation.scorefile import read_asv_scores
+    from earmark.evaluation.tracing import read_answers
+    from earmark.model.manifest import read_manifest
+    from earmark.storage.files import read_table
 
     table, scored = read_table(protocol), read_scores(scores)
     trials_of_eval = table[table["split"] == "eval"]

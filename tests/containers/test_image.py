@@ -11,7 +11,7 @@ from containers.engine import IMAGE, ROOT
 from earmark import params as settings
 from earmark import stages
 from earmark.features.shards import Features
-from earmark.provenance import commit
+from earmark.model.provenance import commit
 
 log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1800)]

@@ -22,9 +22,9 @@ from mlflow.tracking import MlflowClient
 from containers.engine import IMAGE, Engine
 from containers.runner import mended
 from earmark import params, stages
-from earmark.pointer import Pointer
+from earmark.kubeflow.pointer import Pointer
+from earmark.kubeflow.store import STEPS, load, open_store
 from earmark.registry.versions import CHAMPION
-from earmark.store import STEPS, load, open_store
 from object_store import BUCKET, S3, S3_ENVIRONMENT
 from registry import servers
 

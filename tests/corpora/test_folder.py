@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from earmark import InputError
+from earmark.copies.copysynthesis import synthesize_folder
 from earmark.corpora import folder
 from earmark.corpora.checks import find_missing
-from earmark.corpora.copysynthesis import synthesize_folder
-from earmark.printable import legible
+from earmark.storage.printable import legible
 
 
 def write(root, *rows):

@@ -8,8 +8,8 @@ from earmark import InputError
 from earmark.corpora.checks import SHOWN, check_needs, validate
 from earmark.corpora.prepare import prepare
 from earmark.corpora.protocol import CORE
-from earmark.files import read_table, write_table
 from earmark.params import CorpusParams
+from earmark.storage.files import read_table, write_table
 
 HEADER = ("utterance_id", "path", "key", "source", "speaker", "split")
 

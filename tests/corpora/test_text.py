@@ -14,8 +14,8 @@ from earmark.corpora.protocol import RESERVED
 from earmark.corpora.text import read_delimited, read_fields, read_text, split_rows
 from earmark.doctor.diagnose import read_folder
 from earmark.doctor.examine import Examination
+from earmark.evaluation.trial_table import ANSWER
 from earmark.params import TrialsParams
-from earmark.trial_table import ANSWER
 
 TABLES = Path(__file__).parent / "tables"
 HEADER = "utterance_id\tpath\tkey\tspeaker"

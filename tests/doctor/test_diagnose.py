@@ -10,8 +10,8 @@ import pytest
 from earmark import InputError, stages
 from earmark.__main__ import main
 from earmark.doctor.diagnose import ORDER, SCHEMA, Diagnosis, diagnose, read_folder, run, write_report
-from earmark.files import read_table, write_table
 from earmark.params import DecodingParams, DoctorParams, Params, TrialsParams
+from earmark.storage.files import read_table, write_table
 
 OFF = DoctorParams(**dict.fromkeys(ORDER, "off"))
 

@@ -6,7 +6,7 @@ import pytest
 import soundfile as sf
 import soxr
 
-from earmark.corpora.copysynthesis import SYSTEMS, list_systems, render
+from earmark.copies.copysynthesis import SYSTEMS, list_systems, render
 from earmark.doctor.examine import examine_all
 from earmark.doctor.fingerprint import Print, differing_bits, find_pairs, fingerprint
 from earmark.doctor.likeness import compare

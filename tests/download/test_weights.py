@@ -9,7 +9,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining, Wav2Vec2Model
 
 from download.conftest import files
 from earmark import InputError
-from earmark.download import command
+from earmark.cli import download as command
 from earmark.download import plan as plans
 from earmark.download.catalogue import Catalogue, File, Known
 from earmark.download.fetch import fetch

@@ -19,8 +19,8 @@ from earmark import InputError, params, stages
 from earmark.audio.decode import normalise_level, read, tile
 from earmark.features.cqt import Cqt
 from earmark.features.shards import Features, precompute, select, worker
-from earmark.files import write_table
 from earmark.params import AudioParams, CqtParams, ShardingParams
+from earmark.storage.files import write_table
 
 
 @pytest.fixture

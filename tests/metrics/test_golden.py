@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from earmark.metrics.command import run
+from earmark.cli.metrics import run
 
 SHARED = Path(os.environ.get("EARMARK_SHARED", Path(__file__).parents[3] / "shared"))
 GOLDEN, PROTOCOLS = SHARED / "data/golden", SHARED / "data/protocols"
@@ -57,8 +57,8 @@ def test_flipped_scores_warn_loudly(report, caplog):
 
 
 def test_verifier_of_asvspoof2019_la():
+    from earmark.evaluation.scorefile import read_asv_scores
     from earmark.metrics.detection import DetectionCurve, eer_point
-    from earmark.metrics.scorefile import read_asv_scores
 
     asv = read_asv_scores(LA_ASV)
     rate, threshold = eer_point(DetectionCurve.of(asv.target, asv.nontarget))

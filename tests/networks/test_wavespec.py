@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from earmark.losses import DetectorLoss
 from earmark.networks.wav2vec2 import configuration
 from earmark.networks.wavespec import WaveSpec, clip_frames
 from earmark.params import LossParams, WaveSpecParams
+from earmark.training.losses import DetectorLoss
 
 TINY = {
     "encoder": {"taps": (1, 2, 3), "hidden": 16, "heads": 2, "conv_width": 8},

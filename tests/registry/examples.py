@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from earmark.files import write_table
+from earmark.storage.files import write_table
 
 
 def make_bundle(folder: Path, seed: int, licence: str = "CC-BY-4.0", passed: bool = True, weights: Path | None = None) -> Path:

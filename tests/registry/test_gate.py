@@ -5,10 +5,10 @@ import json
 import pytest
 
 from earmark import InputError
-from earmark.files import file_digest, write_json
 from earmark.params import GateParams
 from earmark.registry import bundle
 from earmark.registry.gate import decide
+from earmark.storage.files import file_digest, write_json
 from registry.examples import make_bundle, make_trials, write_evaluation, write_robustness
 
 GATE = GateParams(resamples=100, slice_trials=50)

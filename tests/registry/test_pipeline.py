@@ -3,7 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from earmark.provenance import commit
+from earmark.model.provenance import commit
 from earmark.registry.pipeline import pipeline_key, who
 
 KEY = "from earmark.registry.pipeline import pipeline_key; print(pipeline_key())"

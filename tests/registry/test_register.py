@@ -7,12 +7,12 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import ViewType
 
 from earmark import InputError
-from earmark.files import file_digest
 from earmark.params import TrackingParams
 from earmark.registry import bundle
 from earmark.registry.register import register
 from earmark.registry.server import UnreachableError, connected, runs
 from earmark.registry.versions import at, versions_of
+from earmark.storage.files import file_digest
 from registry.examples import make_bundle, make_trials, write_evaluation, write_robustness
 
 NAMES = ("earmark", "earmark-detector", "earmark-tracer")

@@ -1,11 +1,11 @@
 import logging
 
 from earmark import stages
-from earmark.files import read_table
+from earmark.model.provenance import digest
 from earmark.params import TrainingParams
-from earmark.provenance import digest
 from earmark.registry.journal import PLACE, Journal, journals
 from earmark.registry.tracking import _listening, datasets, flatten
+from earmark.storage.files import read_table
 
 
 def test_settings_are_flattened_by_their_paths():
@@ -30,7 +30,7 @@ def test_datasets_are_the_corpora_of_the_protocol(prepared):
 
 def test_the_log_is_listened_to_even_where_it_is_not_shown(tmp_path):
     journal = Journal(tmp_path, "evaluate", {})
-    logger = logging.getLogger("earmark.training")
+    logger = logging.getLogger("earmark.training.loop")
     with _listening(journal):
         logger.info("epoch", extra={"metrics": {"loss": 2.0}, "step": 3, "series": "detector"})
         logger.info("no figures")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from earmark import stages
+from earmark.cli.check import Options, check, load_judge
 from earmark.params import ComputeParams
 from earmark.report.clock import clock
-from earmark.verdict.command import Options, check, load_judge
 
 WIDTHS = (1400, 390)
 

@@ -50,7 +50,7 @@ def judged(done, corpus) -> set[str]:
         ("sympy", "the Conformer asks for no padding mask, whose check imports it"),
         ("accelerate", "one process on one device: networks/compute"),
         ("sklearn", "what it fitted is stored as numbers"),
-        ("scipy", "what it fitted is stored as numbers; earmark.odds"),
+        ("scipy", "what it fitted is stored as numbers; earmark.metrics.odds"),
         ("nnAudio", "its filters are designed in features/cqt"),
         ("matplotlib", "pages are for --html"),
         ("jinja2", "pages are for --html"),

@@ -14,7 +14,7 @@ from earmark import InputError
 from earmark.audio import channels, worker
 from earmark.audio.sound import MIN_SAMPLES, SAMPLE_RATE, Decoded, Track
 from earmark.params.decoding import DecodingParams
-from earmark.printable import printable
+from earmark.storage.printable import printable
 
 __all__ = ["MIN_SAMPLES", "SAMPLE_RATE", "SilentError", "decoded", "normalise_level", "probe", "read", "tile"]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from earmark import InputError
-from earmark.printable import printable
+from earmark.storage.printable import printable
 
 KEPT = ("LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "MALLOC_PERTURB_", "TMPDIR", "VIRTUAL_ENV")
 BEAT = b"."  # a worker says so whenever it has decoded a second

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from earmark import InputError
-from earmark.printable import legible
+from earmark.storage.printable import legible
 
 LOG = logging.getLogger(__name__)
 CORE = ("utterance_id", "corpus", "path", "key", "source", "attack", "speaker", "group", "split", "in_domain", "language", "made")

@@ -14,10 +14,10 @@ from earmark.doctor.checks import check_duplicates, check_files, check_labels, c
 from earmark.doctor.cues import COLUMNS, check_cues
 from earmark.doctor.examine import Examination, examine_all
 from earmark.doctor.findings import Finding, records
+from earmark.doctor.page import render
 from earmark.doctor.twins import Twins, find_twins
-from earmark.files import complete, remove, write_json, write_table
 from earmark.params import CorpusParams, DecodingParams, DoctorParams, TrialsParams
-from earmark.report.doctor import render
+from earmark.storage.files import complete, remove, write_json, write_table
 
 SCHEMA = 1  # of report.json; raised when a reader has to change
 ORDER = (

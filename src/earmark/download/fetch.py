@@ -20,8 +20,8 @@ from earmark.download.pins import Pins
 from earmark.download.plan import Plan, plan
 from earmark.download.resolve import exact
 from earmark.download.transfer import Transfers
-from earmark.files import write_json
 from earmark.params import DownloadParams
+from earmark.storage.files import write_json
 
 log = logging.getLogger(__name__)
 RECORD = "download.json"

@@ -20,8 +20,8 @@ from earmark.download.pins import FEW, Pins, summary
 from earmark.download.plan import Plan
 from earmark.download.remotes import CHUNK, Digest, Listing
 from earmark.download.transfer import Transfers
-from earmark.files import remove, write_json
 from earmark.params import DownloadParams
+from earmark.storage.files import remove, write_json
 
 log = logging.getLogger(__name__)
 BATCH = 500  # files that are on their way at once; a corpus may have hundreds of thousands

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from earmark import InputError
 from earmark.download.remotes import CHUNK, Identity, Remote
-from earmark.files import write_json
+from earmark.storage.files import write_json
 
 log = logging.getLogger(__name__)
 SAVE_SECONDS = 1.0  # a killed download loses no more than what arrived since

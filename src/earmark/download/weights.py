@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from earmark import InputError
-from earmark.files import complete
+from earmark.storage.files import complete
 
 PICKLE, TENSORS, CONFIG = "pytorch_model.bin", "model.safetensors", "config.json"
 

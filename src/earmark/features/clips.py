@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from earmark.audio.augment import rawboost
+from earmark.audio.rawboost import rawboost
 from earmark.features.cqt import Cqt
 from earmark.features.linear import LinearBands
 from earmark.features.shards import Utterances

@@ -24,8 +24,8 @@ from safetensors.numpy import save_file
 from earmark import InputError
 from earmark.audio.decode import SAMPLE_RATE, normalise_level, read, tile
 from earmark.features.cqt import Cqt
-from earmark.files import complete, read_metadata, read_table, write_table
 from earmark.params import AudioParams, CqtParams, DecodingParams, ShardingParams
+from earmark.storage.files import complete, read_metadata, read_table, write_table
 
 log = logging.getLogger(__name__)
 INT16 = 32767

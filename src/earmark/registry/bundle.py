@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from earmark import InputError
-from earmark.files import file_digest
-from earmark.manifest import MANIFEST, read_manifest
+from earmark.model.manifest import MANIFEST, read_manifest
+from earmark.storage.files import file_digest
 
 SCHEMA = 1  # of the records that the registry's stages write
 TRIALS, ROBUSTNESS, REGISTRATION = "trials.parquet", "robustness.parquet", "registration.json"

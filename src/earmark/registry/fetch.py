@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from earmark import InputError
-from earmark.files import complete
-from earmark.manifest import MANIFEST, read_manifest
+from earmark.model.manifest import MANIFEST, read_manifest
 from earmark.params import TrackingParams
 from earmark.registry.server import connected
 from earmark.registry.versions import BUNDLE
+from earmark.storage.files import complete
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,12 +11,12 @@ import pandas as pd
 
 from earmark import InputError
 from earmark.corpora.text import require_columns
-from earmark.files import complete, file_digest, read_table, write_json
-from earmark.manifest import MANIFEST
+from earmark.model.manifest import MANIFEST
 from earmark.params import GateParams
 from earmark.registry import bundle, rules
 from earmark.registry.bundle import REGISTRATION, ROBUSTNESS, SCHEMA, TRIALS, Bundle
 from earmark.registry.rules import Finding
+from earmark.storage.files import complete, file_digest, read_table, write_json
 
 log = logging.getLogger(__name__)
 DECISION = "decision.json"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from earmark.files import complete, write_json
+from earmark.storage.files import complete, write_json
 
 PLACE = Path(".earmark/journal")
 LARGEST = 50_000_000  # bytes of a file worth tracking; tables and weights belong to DVC and the registry

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earmark import InputError
-from earmark.files import complete, file_digest, write_json
 from earmark.params import TrackingParams
 from earmark.registry import bundle
 from earmark.registry.bundle import REGISTRATION, ROBUSTNESS, SCHEMA, TRIALS, Bundle
@@ -23,6 +22,7 @@ from earmark.registry.pipeline import pipeline_key, who
 from earmark.registry.sender import PARENT, parent_run
 from earmark.registry.server import Store, connected, only_run
 from earmark.registry.versions import BUNDLE, CHALLENGER, CHAMPION, EVALUATION, NAME, at, ensure_model, part_name, set_alias, versions_of
+from earmark.storage.files import complete, file_digest, write_json
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earmark import InputError
-from earmark.files import read_table
+from earmark.model.provenance import commit, digest
 from earmark.params import Params, Section
-from earmark.provenance import commit, digest
 from earmark.registry.journal import PLACE, Flat, Journal
 from earmark.registry.pipeline import pipeline_key, who
+from earmark.storage.files import read_table
 
 if TYPE_CHECKING:
     from earmark.stages import Stage

@@ -8,18 +8,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def render(template: str, **values: Any) -> str:
-    """A page of `templates/`."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+def render(package: str, **values: Any) -> str:
+    """The page `page.html.j2` of a package, which extends `base.html.j2` of this one."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
-        loader=PackageLoader("earmark.report"),
+        loader=ChoiceLoader([PackageLoader(package, ""), PackageLoader("earmark.report", "")]),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**values)
+    return environment.get_template("page.html.j2").render(**values)
 
 
 def embed(figure: "Figure") -> str:

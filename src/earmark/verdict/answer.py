@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from earmark.calibration import Decision
+from earmark.model.calibration import Decision
 
 SCHEMA = 2  # raised when a field changes its meaning or goes; a field that comes leaves it as it is
 

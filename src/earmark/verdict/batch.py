@@ -9,11 +9,11 @@ from rich.progress import track
 
 from earmark import InputError
 from earmark.audio.finder import find
+from earmark.cli.check import Found, Given, Options, check_one, load_judge
 from earmark.features.shards import worker
-from earmark.files import complete, file_digest
 from earmark.params import ComputeParams
+from earmark.storage.files import complete, file_digest
 from earmark.verdict.answer import Failure, Verdict
-from earmark.verdict.command import Found, Given, Options, check_one, load_judge
 from earmark.verdict.judge import Judge
 
 CHUNK = 50  # recordings of a file of verdicts

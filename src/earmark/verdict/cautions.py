@@ -9,8 +9,8 @@ from earmark.audio.decode import SAMPLE_RATE
 from earmark.audio.quality import find_bandwidth, frame_levels, sounding
 from earmark.audio.sound import Decoded, Track
 from earmark.features.recording import Opened, Recording
+from earmark.model.system import System
 from earmark.report.clock import clock
-from earmark.system import System
 from earmark.verdict.answer import Caution
 
 SHOWN = 3  # gaps that are named

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from earmark.audio.decode import SAMPLE_RATE
-from earmark.calibration import Decision
 from earmark.features.clips import Clips
 from earmark.features.linear import BANDS as BINS
 from earmark.features.recording import WHOLE, Recording
+from earmark.model.calibration import Decision
+from earmark.model.system import Heard, System
 from earmark.params import CqtParams, SpectrogramParams
-from earmark.system import Heard, System
 
 MOMENTS, BANDS = 16, 12  # parts of a clip that are taken away in turn
 AT_ONCE = 16  # clips with a part taken away that are scored together

@@ -12,14 +12,14 @@ import numpy as np
 from earmark import InputError
 from earmark.audio.decode import SAMPLE_RATE
 from earmark.audio.sound import Track
-from earmark.calibration import Decision, probability_of_spoof
+from earmark.ensemble.enrolment import Enrolled
+from earmark.ensemble.fusion import Answer
+from earmark.ensemble.unseen import unit
 from earmark.features.recording import WHOLE, Opened, Recording, open_recordings
-from earmark.files import file_digest
-from earmark.odds import logit
-from earmark.system import Floats, Heard, System
-from earmark.tracing.enrolment import Enrolled
-from earmark.tracing.ensemble import Answer
-from earmark.tracing.unseen import unit
+from earmark.metrics.odds import logit
+from earmark.model.calibration import Decision, probability_of_spoof
+from earmark.model.system import Floats, Heard, System
+from earmark.storage.files import file_digest
 from earmark.verdict.answer import (
     ChannelOfTrack,
     Gap,

@@ -1,0 +1,82 @@
+"""Stage fit_ensemble: what train and dev say of the members, in one small file, and the answers for dev and eval.
+
+Shapes: N utterances, S known sources, E embedding.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from earmark import InputError
+from earmark.corpora.sources import Labels, numbers
+from earmark.ensemble.fusion import FILE, FUSION, ORIENTATION, Answer, Ensemble, Matrix, Output, save
+from earmark.ensemble.unseen import unit
+from earmark.metrics.odds import logsumexp
+from earmark.params import EnsembleParams, TracerParams
+from earmark.scoring.embedding import read_outputs
+from earmark.storage.files import read_table, write_table
+
+System = tuple[str, Labels, Matrix]  # its name, the numbers of the sources it names, its ood_score
+
+
+def fit_ensemble(params: EnsembleParams, tracer: TracerParams, protocol: Path, embeddings: Path, output: Path) -> dict[str, float]:
+    """Fit on train and dev; write ensemble.safetensors, and the answers for dev and eval: answers.parquet, systems.parquet.
+
+    systems.parquet has the rows of the ablation: every member alone, scores fused, embeddings fused, both.
+    Errors: InputError when members differ in sources or are not those of params.
+    """
+    ids, outputs, sources = read_outputs(embeddings)
+    if set(outputs) != set(tracer.members):
+        raise InputError(f"{embeddings} has members {', '.join(outputs)}, params have {', '.join(tracer.members)}: run embed_utterances")
+    table = read_table(protocol).set_index("utterance_id").loc[ids]
+    labels, split = numbers(table["source"], sources), table["split"].to_numpy()
+    parts = {name: _rows(outputs, np.flatnonzero(split == name)) for name in ("train", "dev")}
+
+    def fit(members: tuple[str, ...]) -> Ensemble:
+        chosen = ({name: part[name] for name in members} for part in parts.values())
+        (train, dev), (train_labels, dev_labels) = chosen, (labels[split == name] for name in parts)
+        return Ensemble.fit(sources, train, train_labels, dev, dev_labels, params.coverage, params.fallback)
+
+    ensemble = fit(tuple(outputs))
+    save(output / FILE, ensemble)
+    asked = np.flatnonzero(split != "train")
+    names, heard = [ids[row] for row in asked], _rows(outputs, asked)
+    answer = ensemble.answer(heard)
+    write_table(output / "answers.parquet", tabulate(names, answer, ensemble), orientation=ORIENTATION)
+    rows = [(FUSION, answer.logits.argmax(1), answer.ood_score), *_ablations(ensemble, answer)]
+    if len(outputs) > 1:
+        for name in outputs:
+            alone = fit((name,)).answer(heard)
+            rows.append((name, alone.logits.argmax(1), alone.ood_score))
+    systems = [pd.DataFrame({"system": s, "utterance_id": names, "source": np.array(sources)[n], "ood_score": ood}) for s, n, ood in rows]
+    write_table(output / "systems.parquet", pd.concat(systems, ignore_index=True), orientation=ORIENTATION)
+    return {f"weight/{name}": value for name, value in ensemble.weights.items()} | {"threshold": ensemble.threshold}
+
+
+def _ablations(ensemble: Ensemble, answer: Answer) -> Iterator[System]:
+    """Fused scores alone: energy; fused embeddings alone: the nearest class mean, and minus the cosine to it."""
+    yield "score fusion", answer.logits.argmax(1), -logsumexp(answer.logits, axis=1)
+    cosines = answer.embeddings @ unit(ensemble.bank.means).T
+    yield "embedding fusion", cosines.argmax(1), -cosines.max(1)
+
+
+def tabulate(ids: list[str], answer: Answer, ensemble: Ensemble) -> pd.DataFrame:
+    """A row an utterance: utterance_id, source (of the known ones), ood_score, unseen, posterior, set, embedding."""
+    names = np.array(ensemble.sources)
+    return pd.DataFrame(
+        {
+            "utterance_id": ids,
+            "source": names[answer.logits.argmax(1)],
+            "ood_score": answer.ood_score,
+            "unseen": answer.ood_score > ensemble.threshold,
+            "posterior": list(answer.posterior),
+            "set": [names[row].tolist() for row in answer.sets],
+            "embedding": list(answer.embeddings.astype(np.float32)),
+        }
+    )
+
+
+def _rows(outputs: Mapping[str, Output], rows: Labels) -> dict[str, Output]:
+    return {name: found.take(rows) for name, found in outputs.items()}

@@ -1,0 +1,138 @@
+"""Detection's figures, pure tables: scores and a protocol in, figures per corpus out. Corpora are never pooled."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from earmark import InputError
+from earmark.evaluation.breakdowns import breakdowns, by_key, decisions, parts, variants
+from earmark.evaluation.scorefile import join
+from earmark.metrics import detection
+from earmark.metrics.bootstrap import intervals
+from earmark.metrics.cost_intervals import cost_intervals, decision_losses, information_losses
+from earmark.metrics.detection import AsvScores, Costs, DetectionCurve, TandemCost
+from earmark.model.calibration import Calibration
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to report; every number comes from params or the command line."""
+
+    resamples: int = 1000  # 0: no intervals
+    seed: int = 0
+    min_trials: int = 20  # of either key, below which a row shows its counts alone
+    threshold: float | None = None  # of actDCF; None: the one that is right for log-likelihood ratios
+    costs: Costs = Costs()  # noqa: RUF009 - frozen
+    max_missing: float = 0.0  # share of trials that may lack a score
+
+
+@dataclass(frozen=True)
+class DetectionReport:
+    """Flat metrics (`<corpus>/<figure>`, fractions and bits), tables by name, and what a reader must be warned of."""
+
+    metrics: dict[str, float]
+    tables: dict[str, pd.DataFrame]
+    warnings: list[str]
+    trials: pd.DataFrame  # the headline trials with their cm_score and, where calibrated, llr
+
+
+def headline(protocol: pd.DataFrame) -> pd.DataFrame:
+    """Trials that figures are reported on: split eval and, in a corpus with organisers' subsets, subset eval.
+
+    Errors: InputError when no trial is in split eval.
+    """
+    chosen = (protocol["split"] == "eval").to_numpy(bool, na_value=False)
+    if "subset" in protocol:
+        subset, corpus = protocol["subset"], pd.Index(protocol["corpus"])
+        parted = corpus.isin(corpus[subset.notna().to_numpy(bool)])
+        chosen = chosen & (~parted | (subset == "eval").to_numpy(bool, na_value=False))
+    if not chosen.any():
+        raise InputError("the protocol has no trial in split eval: add an evaluation corpus, or mark trials `eval` in the column split")
+    return protocol.take(np.flatnonzero(chosen)).reset_index(drop=True)
+
+
+def detection_report(
+    scores: pd.DataFrame,
+    protocol: pd.DataFrame,
+    asv: Mapping[str, AsvScores] | None = None,
+    settings: Settings = Settings(),
+    calibration: Calibration | None = None,
+) -> DetectionReport:
+    """Report on `scores` (utterance_id, cm_score: higher = more bona fide); `asv` gives verification scores by corpus.
+
+    With a calibration, figures of the llr that it makes of them stand beside those of the scores as they are.
+    Errors: InputError when scores are missing or not finite, or a corpus has trials of one key alone.
+    """
+    trials = join(scores, headline(protocol), settings.max_missing)
+    if calibration:
+        trials["llr"] = calibration.llr(trials["cm_score"])
+    metrics: dict[str, float] = {}
+    tables: dict[str, list[pd.DataFrame]] = {"headline": [], "per_source": [], "per_attack": [], "per_condition": []}
+    for corpus, part in parts(trials, "corpus"):
+        rows = [_headline_row(name, subset, (asv or {}).get(corpus), settings, corpus) for name, subset in variants(part)]
+        metrics |= _flatten(corpus, rows)
+        found = {"headline": pd.DataFrame(rows), **breakdowns(part, settings.min_trials)}
+        found |= {"decisions": decisions(part, calibration)} if calibration else {}
+        for name, table in found.items():
+            if len(table):
+                table.insert(0, "corpus", corpus)
+                tables.setdefault(name, []).append(table)
+    whole = {name: pd.concat(found, ignore_index=True) for name, found in tables.items() if found}
+    return DetectionReport(metrics, whole, list(_warnings(whole["headline"])), trials)
+
+
+def _headline_row(name: str, trials: pd.DataFrame, asv: AsvScores | None, settings: Settings, corpus: str) -> dict[str, Any]:
+    bonafide, spoof = by_key(trials)
+    try:
+        curve = DetectionCurve.of(bonafide, spoof)
+    except InputError as error:
+        raise InputError(f"corpus {corpus}, {name}: {error}") from None
+    error_rate, threshold = detection.eer_point(curve)
+    row: dict[str, Any] = {"trials": name, "bonafide": bonafide.size, "spoof": spoof.size, "eer": error_rate, "eer_threshold": threshold}
+    row["min_dcf"] = detection.min_dcf(curve, settings.costs)
+    row["act_dcf"] = detection.act_dcf(bonafide, spoof, settings.costs, settings.threshold)
+    row |= {"cllr": detection.cllr(bonafide, spoof), "cllr_min": detection.min_cllr(bonafide, spoof)}
+    if "llr" in trials:
+        row["act_dcf_calibrated"] = detection.act_dcf(*by_key(trials, "llr"), settings.costs)
+        row["cllr_calibrated"] = detection.cllr(*by_key(trials, "llr"))
+    tandem = {"min_tdcf_legacy": detection.tandem_legacy(asv), "min_tdcf_2021": detection.tandem_2021(asv)} if asv else {}
+    row |= {name: cost.least(curve.miss, curve.false_alarm) for name, cost in tandem.items()}
+    return row | (_interval_columns(trials, settings, tandem) if settings.resamples else {})
+
+
+def _interval_columns(trials: pd.DataFrame, settings: Settings, tandem: Mapping[str, TandemCost]) -> dict[str, float]:
+    scores, key = trials["cm_score"].to_numpy(np.float64), (trials["key"] == "bonafide").to_numpy(bool)
+    speakers, sources = (list(trials[name]) if name in trials else None for name in ("speaker", "source"))
+    losses = {"act_dcf": decision_losses(scores, key, settings.costs, settings.threshold)}
+    if "llr" in trials:
+        losses["act_dcf_calibrated"] = decision_losses(trials["llr"], key, settings.costs)
+        losses["cllr_calibrated"] = information_losses(trials["llr"], key)
+    drawn = {"resamples": settings.resamples, "seed": settings.seed}
+    found = intervals(scores, key, speakers, sources, costs=settings.costs, tandem=tandem, **drawn)
+    found |= cost_intervals(scores, key, losses, speakers, sources, **drawn)
+    return {f"{figure}_{end}": value for figure, pair in found.items() for end, value in zip(("low", "high"), pair, strict=True)}
+
+
+def _flatten(corpus: str, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Metric names without blanks or signs, as trackers want them."""
+    place = {"all": corpus, "without origin=local": f"{corpus}/without_local"}
+    return {f"{place[row['trials']]}/{name}": value for row in rows for name, value in row.items() if name != "trials"}
+
+
+def _warnings(table: pd.DataFrame) -> Iterator[str]:
+    """Flipped scores, and a calibration that misleads; said in the log too."""
+    for row in table.to_dict("records"):
+        place, found = f"{row['corpus']}, {row['trials']}", []
+        if row["eer"] > 0.5:
+            found.append(f"EER {row['eer']:.2%} is above 50 %: THE SCORES LOOK FLIPPED (higher must be more bona fide; try --negate)")
+        if (bits := row.get("cllr_calibrated", 0)) > 1:
+            found.append(f"calibrated Cllr {bits:.2f} is above 1: the posteriors mislead, take none at its word on such recordings")
+        for text in found:
+            LOG.warning("%s: %s", place, text)
+            yield f"{place}: {text}"

@@ -1,0 +1,98 @@
+"""Evaluation: scores, answers and a protocol in; figures, tables, pictures and a page out. Nothing is computed from audio here."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from earmark.evaluation.detection import DetectionReport, Settings, detection_report, headline
+from earmark.evaluation.detection_figures import Embeddings
+from earmark.evaluation.detection_figures import draw as draw_detection
+from earmark.evaluation.page import Findings, evaluation_page
+from earmark.evaluation.tracing import Answers, TracingReport, tracing_report
+from earmark.evaluation.tracing import draw as draw_tracing
+from earmark.evaluation.trial_table import trial_table
+from earmark.metrics.detection import AsvScores
+from earmark.model.calibration import Calibration
+from earmark.scoring.parts import collect
+from earmark.storage.files import complete, write_json, write_table
+
+LOG = logging.getLogger(__name__)
+
+
+def read_scores(folder: Path) -> pd.DataFrame:
+    """utterance_id, cm_score, lowest and windows of all parts."""
+    return collect(folder, "score_detector")[0].drop(columns="embedding")
+
+
+def read_embeddings(folder: Path) -> tuple[list[str], np.ndarray]:
+    """N ids and embeddings (N, E) of all parts."""
+    table, _ = collect(folder, "score_detector")
+    return table["utterance_id"].tolist(), np.stack(table["embedding"].to_numpy())
+
+
+def evaluate_tables(
+    out: Path,
+    scores: pd.DataFrame,
+    protocol: pd.DataFrame,
+    *,
+    embeddings: Embeddings | None = None,
+    history: pd.DataFrame | None = None,
+    asv: Mapping[str, AsvScores] | None = None,
+    tracing: Answers | None = None,
+    manifest: dict[str, Any] | None = None,
+    robustness: pd.DataFrame | None = None,
+    settings: Settings = Settings(),  # noqa: B008 - frozen
+) -> dict[str, float]:
+    """Write report.html, metrics.json, trials.parquet, tables and curves as CSV, figures/*.png into the folder `out`; return the metrics.
+
+    `embeddings` are ids and (N, E) vectors, `history` has one row an epoch, `tracing` is what the ensemble answered, `manifest` is of the
+    packaged model, whose calibration is applied, `robustness` has a row a corpus, degradation and level. `out` is replaced as a whole.
+    """
+    calibration, trials = Calibration(**manifest["calibration"]) if manifest else None, headline(protocol)
+    with Console(stderr=True).status("tracing's figures") as status, complete(out) as aside:
+        (aside / "figures").mkdir(parents=True)
+        traced = tracing_report(tracing, trials, settings.resamples, settings.seed) if tracing else TracingReport({}, {}, {})
+        status.update("detection's figures")
+        report = _detect(scores, protocol, traced, asv, settings, calibration)
+        table = trial_table(trials, scores, calibration, traced.trials)
+        _write(aside, report, traced, table)
+        status.update("pictures")
+        draw_detection(aside, report.trials, report.tables, embeddings, history, settings.seed)
+        if tracing:
+            draw_tracing(aside / "figures", traced, tracing, settings.seed)
+        whole = report.tables | traced.tables
+        findings = Findings(
+            report.metrics | traced.metrics, whole, report.warnings, table, aside / "figures", settings, robustness, manifest
+        )
+        (aside / "report.html").write_text(evaluation_page(findings))
+    return report.metrics | traced.metrics
+
+
+def _detect(
+    scores: pd.DataFrame, protocol: pd.DataFrame, traced: TracingReport, asv: Mapping[str, AsvScores] | None, settings: Settings,
+    calibration: Calibration | None,
+) -> DetectionReport:  # fmt: skip
+    """Detection on corpora that have bona fide trials; one of traced spoofs alone, such as MLAAD, has no such figures, and that is said."""
+    trials = headline(protocol)
+    alone = sorted(set(traced.trials) - set(trials["corpus"][trials["key"] == "bonafide"]))
+    warnings = [f"{corpus}: no bona fide trial, so only tracing is reported on" for corpus in alone]
+    for warning in warnings:
+        LOG.warning("%s", warning)
+    kept = trials.take(np.flatnonzero(~trials["corpus"].isin(alone)))
+    if not len(kept):
+        return DetectionReport({}, {}, warnings, kept)
+    report = detection_report(scores, kept, asv, settings, calibration)
+    return DetectionReport(report.metrics, report.tables, [*report.warnings, *warnings], report.trials)
+
+
+def _write(folder: Path, report: DetectionReport, traced: TracingReport, trials: pd.DataFrame) -> None:
+    write_json(folder / "metrics.json", report.metrics | traced.metrics)
+    write_table(folder / "trials.parquet", trials)
+    for name, table in (report.tables | traced.tables).items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    (folder / "warnings.txt").write_text("".join(f"{warning}\n" for warning in report.warnings))

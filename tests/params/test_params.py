@@ -1,0 +1,229 @@
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from earmark import InputError, params
+from earmark.__main__ import main
+from earmark.copies.copysynthesis import SYSTEMS
+from earmark.params.run import lay, read_assignment
+
+ROOT = Path(__file__).parents[2]
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+
+
+def explain(content: dict) -> str:
+    with pytest.raises(InputError) as caught:
+        params.parse(content, "own.yaml")
+    return str(caught.value)
+
+
+def test_an_unknown_key_is_refused_by_its_path():
+    assert explain({"wavespec": {"encoder": {"layers": 3}}}).startswith("own.yaml: wavespec.encoder.layers: unknown key")
+
+
+@pytest.mark.parametrize(
+    ("content", "path", "allowed"),
+    [
+        ({"training": {"lr": 0}}, "training.lr", "greater than 0"),
+        ({"training": {"batch_size": 1}}, "training.batch_size", "greater than or equal to 2"),
+        ({"audio": {"level_dbfs": 3}}, "audio.level_dbfs", "less than or equal to -10"),
+        ({"augmentation": {"rawboost": 9}}, "augmentation.rawboost", "0, 1, 2, 3, 4, 5, 6, 7 or 8"),
+        ({"wavespec": {"views": "phase"}}, "wavespec.views", "'both', 'waveform' or 'spectrogram'"),
+        ({"wavespec": {"encoder": {"taps": [3, 2, 1]}}}, "wavespec.encoder", "taps must rise"),
+        ({"wavespec": {"encoder": {"hidden": 48, "heads": 5}}}, "wavespec.encoder", "must divide"),
+        ({"cqt": {"bins": 96, "fmin_hz": 40}}, "cqt", "above 8,000 Hz"),
+        ({"corpora": [{"splits": ["test"]}]}, "corpora.0.splits.0", "'train', 'dev' or 'eval'"),
+        ({"corpora": []}, "corpora", "at least 1 item"),
+        ({"seed": "many"}, "seed", "integer"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_path_and_what_is_allowed(content, path, allowed):
+    message = explain(content)
+    assert message.startswith(f"own.yaml: {path}: ")
+    assert allowed in message
+
+
+def test_all_wrong_keys_are_named_at_once():
+    message = explain({"sed": 1, "training": {"lr": -1, "epochs": 0}})
+    assert len(message.splitlines()) == 3
+    assert all(path in message for path in ("sed", "training.lr", "training.epochs"))
+
+
+def test_overlays_and_assignments_are_laid_over_the_file_in_order(tmp_path):
+    for name, text in {
+        "base": "seed: 1\ntraining: {epochs: 3, lr: 0.1}",
+        "one": "training: {epochs: 4}",
+        "two": "training: {lr: 0.2}\ncqt: {bins: 60}",
+    }.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    overlays = [tmp_path / "one.yaml", tmp_path / "two.yaml"]
+    found = params.load(tmp_path / "base.yaml", overlays, ["training.epochs=5", "wavespec.spectrogram.widths=[4, 5, 6]"])
+    assert (found.seed, found.training.epochs, found.training.lr, found.cqt.bins) == (1, 5, 0.2, 60)
+    assert found.wavespec.spectrogram.widths == (4, 5, 6)
+
+
+def test_an_empty_section_or_one_of_another_kind_replaces_and_a_null_member_is_left_out(tmp_path):
+    (tmp_path / "base.yaml").write_text(params.dump(params.Params()))
+    wanted = ["front_end={kind: wav2vec2, layer: 3}", "tracer.members.refd=null", "tracer.members.conformer.layers=2"]
+    found = params.load(tmp_path / "base.yaml", assignments=wanted)
+    assert (found.front_end.kind, found.front_end.layer) == ("wav2vec2", 3)
+    assert set(found.tracer.members) == {"conformer", "lfcc_gmm"}
+    assert found.tracer.members["conformer"].layers == 2
+    assert params.load(tmp_path / "base.yaml", assignments=["tracer.members={}"]).tracer.members == {}
+
+
+@pytest.mark.parametrize("text", ["training: [", "- 1", ""])
+def test_a_file_that_holds_no_settings_is_refused_by_name(tmp_path, text):
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"own\.yaml"):
+        params.load(path)
+
+
+def test_a_missing_file_and_a_malformed_assignment_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"nothing\.yaml: no such file"):
+        params.load(tmp_path / "nothing.yaml")
+    (tmp_path / "own.yaml").write_text("seed: 1")
+    with pytest.raises(InputError, match=r"write key\.path=value"):
+        params.load(tmp_path / "own.yaml", assignments=["seed"])
+    with pytest.raises(InputError, match=r"training\.lr"):
+        params.load(tmp_path / "own.yaml", assignments=["training.lr=fast"])
+    with pytest.raises(InputError, match="--set"):
+        params.load(tmp_path / "own.yaml", assignments=["training.lr=[1"])
+
+
+def test_a_wrong_setting_is_blamed_on_the_layer_that_it_stands_in(tmp_path):
+    (tmp_path / "base.yaml").write_text("seed: 1\ntraining: {epochs: 3}")
+    (tmp_path / "small.yaml").write_text("training: {lr: slow}")
+    with pytest.raises(InputError) as caught:
+        params.load(tmp_path / "base.yaml", [tmp_path / "small.yaml"], ["trainin.epochs=2", "corpora=[{adapter: none}]"])
+    lines = sorted(str(caught.value).splitlines())
+    assert [line.split(": ")[0] for line in lines] == ["--set corpora=[{adapter", "--set trainin.epochs=2", str(tmp_path / "small.yaml")]
+
+
+def test_a_refused_corpus_is_named_once():
+    assert explain({"corpora": [{"adapter": "none"}]}).startswith("own.yaml: corpora.0.adapter: Input should be 'folder'")
+    assert len(explain({"corpora": [{"adapter": "none"}]}).splitlines()) == 1
+
+
+def test_yaml_that_cannot_be_read_is_named_with_its_line(tmp_path):
+    (tmp_path / "own.yaml").write_text("seed: 1\ntraining: {epochs: 3")
+    with pytest.raises(InputError, match=r"own\.yaml: not YAML: line 2, column 21: ") as caught:
+        params.load(tmp_path / "own.yaml")
+    assert "<unicode" not in str(caught.value)
+
+
+def test_every_copy_synthesis_system_may_be_named_and_no_other():
+    assert set(SYSTEMS) == set(get_args(params.CopySystem))
+    assert "'world'" in explain({"copysynthesis": {"known": ["vocoder9"]}})
+
+
+@pytest.mark.parametrize("value", [("train", "dev"), None, True, {}, 1e-7, "mlaad", "a: b", "yes"])
+def test_a_spelt_value_is_what_an_assignment_takes(value):
+    line = params.spell(value)
+    assert "\n" not in line
+    assert read_assignment(f"key={line}") == {"key": list(value) if isinstance(value, tuple) else value}
+
+
+def test_settings_cannot_be_changed_after_they_were_checked():
+    with pytest.raises(ValueError, match="frozen"):
+        params.Params().seed = 1
+
+
+def test_a_dump_is_read_back_as_the_same_settings(tmp_path):
+    changed = params.parse({"seed": 3, "training": {"lr": 1e-7}, "corpora": [{"root": "a"}, {"root": "b", "splits": ["eval"]}]}, "x")
+    (tmp_path / "dump.yaml").write_text(params.dump(changed))
+    assert params.load(tmp_path / "dump.yaml") == changed
+
+
+def test_every_setting_says_what_it_is_and_where_it_comes_from():
+    rows = list(params.describe(params.Params()))
+    assert len({key for key, *_ in rows}) == len(rows) > 60
+    assert all(provenance in ("paper", "port", "ours") and description for _, _, provenance, description in rows)
+    found = {row[:3] for row in rows if isinstance(row[1], float | str)}
+    assert {("training.lr", 1e-4, "ours"), ("tracer.members.conformer.kind", "conformer", "paper")} <= found
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_presets_load_over_the_params_file(preset):
+    assert params.load(ROOT / "params.yaml", [preset]) != params.Params()
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_a_preset_takes_nothing_from_the_demo_that_it_lies_over(preset):
+    """What the demo has made small for its few recordings, a preset says for itself, or has as the default."""
+    demo = params.parse_yaml((ROOT / "params.yaml").read_text(), "params.yaml")
+    members = {name: {key: member[key] for key in ("kind", "reads") if key in member} for name, member in demo["tracer"]["members"].items()}
+    bare = ("bare", {"corpora": demo["corpora"], "tracer": {"members": members}})
+    over = (preset.name, params.parse_yaml(preset.read_text(), preset.name))
+    found = [lay([below, over]).model_dump() for below in (("params.yaml", demo), bare)]
+    for encoder in (content["wavespec"]["encoder"] for content in found):
+        if encoder["pretrained"]:  # which has its own sizes
+            for size in ("hidden", "heads", "conv_width"):
+                del encoder[size]
+    assert found[0] == found[1]
+
+
+def test_the_params_file_loads():
+    assert params.load(ROOT / "params.yaml").seed == 688
+
+
+def run_command(monkeypatch, *arguments: str, code: int = 0) -> None:
+    monkeypatch.setattr(sys, "argv", ["earmark", "params", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
+
+
+def test_the_command_prints_all_of_every_setting_however_narrow_the_terminal(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "60")
+    run_command(monkeypatch, "--set", "cqt.bins=60")
+    printed = " ".join(capsys.readouterr().out.split())
+    for key, value, provenance, description in params.describe(params.load(ROOT / "params.yaml", assignments=["cqt.bins=60"])):
+        assert f"{key} = {params.spell(value)} [{provenance}] {' '.join(description.split())}" in printed
+
+
+def test_where_there_is_no_params_file_the_command_starts_from_built_in_values(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run_command(monkeypatch, "--set", "seed=3", "-o", "params.yaml")
+    assert params.load(tmp_path / "params.yaml") == params.Params(seed=3)
+    run_command(monkeypatch, "--params", "other.yaml", code=2)
+    assert "other.yaml: no such file" in capsys.readouterr().err
+
+
+def test_a_preset_that_is_not_there_is_answered_with_those_that_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    run_command(monkeypatch, "--preset", "smal", code=2)
+    assert "--preset smal: presets/ holds paper, small" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    run_command(monkeypatch, "--preset", "small", code=2)
+    assert "no folder presets/ here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed: 1\ntrials: {seed: 2}\nseed: 2\n", "the key seed stands twice, in lines 1 and 3: keep one"),
+        ("training:\n  lr: 0.1\n  epochs: 3\n  lr: 0.2\n", "the key lr stands twice, in lines 2 and 4"),
+        ("corpora:\n- {adapter: folder, root: a, root: b}\n", "the key root stands twice, in lines 2 and 2"),
+        ('"seed": 1\nseed: 1\n', "the key seed stands twice, in lines 1 and 2"),
+    ],
+)
+def test_a_key_that_stands_twice_is_named_with_its_lines(tmp_path, text, said):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    for layers in ([path], [None, [path]]):
+        with pytest.raises(InputError, match=rf"params\.yaml: {said}"):
+            params.load(*layers)
+    with pytest.raises(InputError, match=r"--set trials=.*: the key seed stands twice"):
+        params.load(None, assignments=["trials={seed: 1, seed: 2}"])
+
+
+def test_keys_of_anchors_may_be_written_anew_and_marks_say_the_encoding(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes("training: &t {epochs: 3, lr: 0.1}\r\ntracer: {training: {<<: *t, epochs: 4}}\r\n".encode("utf-16"))
+    found = params.load(path)
+    assert (found.training.epochs, found.tracer.training.epochs, found.tracer.training.lr) == (3, 4, 0.1)

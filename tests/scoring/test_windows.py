@@ -1,0 +1,153 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from earmark import InputError, stages
+from earmark.evaluation.evaluate import read_embeddings, read_scores
+from earmark.features.clips import Clips, windows
+from earmark.features.shards import Features
+from earmark.scoring.windows import score
+from earmark.storage import checkpoint
+from earmark.storage.files import read_metadata, read_table, write_table
+from earmark.training.loop import accelerator
+
+DETECTOR, SCORES, PROTOCOL = (stages.ARTIFACTS[name] for name in ("detector", "scores", "protocol"))
+
+
+@pytest.fixture
+def trained(done, tmp_path) -> Path:
+    """A workspace with a detector and no scores."""
+    workspace = Path(shutil.copytree(done, tmp_path / "trained"))
+    shutil.rmtree(workspace / SCORES)
+    return workspace
+
+
+def parts(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_all_of_dev_and_eval_is_scored_once_and_a_sample_of_train(done, protocol, tiny):
+    scores = read_scores(done / SCORES)
+    train = protocol[(protocol["split"] == "train") & protocol["utterance_id"].isin(scores["utterance_id"])]
+    assert len(train) == tiny.scoring.train_sample
+    assert set(train["key"]) == {"bonafide", "spoof"}
+    expected = [*protocol.loc[protocol["split"].isin(["dev", "eval"]), "utterance_id"], *train["utterance_id"]]
+    assert sorted(scores["utterance_id"]) == sorted(expected)
+    assert np.isfinite(scores["cm_score"]).all()
+    ids, vectors = read_embeddings(done / SCORES)
+    assert sorted(ids) == sorted(expected)
+    assert vectors.shape == (len(expected), 16)
+
+
+def test_score_files_say_which_way_is_up_and_which_detector_made_them(done):
+    for path in (done / SCORES).glob("*.parquet"):
+        assert read_metadata(path)["orientation"] == "cm_score: higher = more bona fide"
+        assert len(read_metadata(path)["detector"]) == 64
+
+
+def test_a_score_is_the_mean_over_an_utterances_windows(done, protocol, tiny):
+    network, _ = checkpoint.load_detector(done / DETECTOR / "model.safetensors")
+    features = Features(done / stages.ARTIFACTS["features"])
+    scores = read_scores(done / SCORES).set_index("utterance_id")
+    embeddings = dict(zip(*read_embeddings(done / SCORES), strict=True))
+    clips = Clips(features, tiny.audio, tiny.cqt, tiny.wavespec.spectrogram)
+    for name in scores.index[::3]:
+        rows = protocol[protocol["utterance_id"] == name]
+        views = [clips[item[0], item[1], 0] for item in windows(rows, features.index, tiny.audio, tiny.cqt)]
+        with torch.no_grad():
+            found = [network(waveform[None], cqt[None]) for waveform, cqt, _ in views]
+        assert scores.at[name, "windows"] == len(views)
+        assert scores.at[name, "cm_score"] == pytest.approx(np.mean([one.cm_score.item() for one in found]), abs=1e-5)
+        np.testing.assert_allclose(embeddings[name], np.mean([one.embedding[0].numpy() for one in found], axis=0), atol=1e-5)
+    assert scores["windows"].max() > 5
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_the_batch_changes_no_score(done, protocol, tiny, batch):
+    network, _ = checkpoint.load_detector(done / DETECTOR / "model.safetensors")
+    features = Features(done / stages.ARTIFACTS["features"])
+    rows = protocol[protocol["split"] == "eval"].sample(frac=1, random_state=batch)
+    found = score(network, features, rows, tiny.audio, tiny.cqt, batch, accelerator(tiny.compute, tiny.training))
+    assert list(found["utterance_id"]) == list(rows["utterance_id"])
+    expected = read_scores(done / SCORES).set_index("utterance_id")["cm_score"]
+    np.testing.assert_allclose(found["cm_score"], expected[found["utterance_id"]], atol=1e-5)
+
+
+def test_workers_together_write_what_one_writes(done, trained, tiny):
+    assert stages.run("score_detector", tiny, trained, shard="2/2")["complete"] == 0
+    with pytest.raises(InputError, match=r"holds \d+ of \d+ parts: run score_detector for all shards"):
+        read_scores(trained / SCORES)
+    assert stages.run("score_detector", tiny, trained, shard="1/2")["complete"] == 1
+    assert parts(trained / SCORES) == parts(done / SCORES)
+
+
+def test_an_interrupted_job_goes_on_and_makes_only_what_is_lacking(done, trained, tiny):
+    stages.run("score_detector", tiny, trained)
+    folder = trained / SCORES
+    whole, kept = parts(folder), sorted(folder.glob("[0-9]*"))
+    assert len(kept) > 2
+    kept[0].unlink()
+    kept[1].write_bytes(kept[1].read_bytes()[:100])
+    before = kept[2].stat().st_mtime_ns
+    stages.run("score_detector", tiny, trained)
+    assert parts(folder) == whole == parts(done / SCORES)
+    assert kept[2].stat().st_mtime_ns == before
+
+
+def test_scores_of_another_detector_are_made_anew(trained, tiny):
+    stages.run("score_detector", tiny, trained)
+    before = read_scores(trained / SCORES)
+    path = trained / DETECTOR / "model.safetensors"
+    network, meta = checkpoint.load_detector(path)
+    with torch.no_grad():
+        network.classifier.bias += torch.tensor([0.0, 2.0])
+    checkpoint.save_detector(path, network, meta)
+    stages.run("score_detector", tiny, trained)
+    after = read_scores(trained / SCORES)
+    np.testing.assert_allclose(after["cm_score"], before["cm_score"] + 2, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("cqt", "bins", 60), ("cqt", "floor", 1e-4), ("audio", "level_dbfs", -20.0), ("audio", "clip_samples", 8000)],
+)
+def test_a_detector_trained_with_other_views_is_refused(trained, change, section, key, value):
+    with pytest.raises(InputError, match=rf"was trained with {section}\.{key} .*, params say {value}: train again or restore params"):
+        stages.run("score_detector", change(**{section: {key: value}}), trained)
+    assert not (trained / SCORES).exists()
+
+
+def test_another_backend_of_the_same_transform_is_no_other_view(trained, change):
+    stages.run("score_detector", change(cqt={"backend": "nnaudio"}), trained)
+
+
+def test_eval_reaches_neither_training_nor_the_choice_of_the_epoch(done, workspace, tiny):
+    """With the keys of eval turned round and its rows halved the detector has the same bytes."""
+    table = read_table(workspace / PROTOCOL)
+    in_eval = (table["split"] == "eval").to_numpy()
+    table.loc[in_eval, "key"] = table.loc[in_eval, "key"].map({"bonafide": "spoof", "spoof": "bonafide"})
+    write_table(workspace / PROTOCOL, table.drop(index=np.flatnonzero(in_eval)[::2]))
+    stages.run("train_detector", tiny, workspace)
+    for name in ("model.safetensors", "history.csv"):
+        assert (workspace / DETECTOR / name).read_bytes() == (done / DETECTOR / name).read_bytes()
+
+
+def test_keys_do_not_reach_scoring(done, trained, tiny):
+    table = read_table(trained / PROTOCOL)
+    write_table(trained / PROTOCOL, table.assign(key="bonafide", source=None))
+    stages.run("score_detector", tiny, trained)
+    pd.testing.assert_frame_equal(*(read_scores(place / SCORES) for place in (done, trained)))
+
+
+def test_a_corrupt_or_missing_detector_is_named(trained, tiny):
+    path = trained / DETECTOR / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"model\.safetensors is corrupt"):
+        stages.run("score_detector", tiny, trained)
+    path.unlink()
+    with pytest.raises(InputError, match=r"model\.safetensors does not exist: run the stage that makes it"):
+        stages.run("score_detector", tiny, trained)
