@@ -10,11 +10,11 @@ from scipy.special import logsumexp
 
 from earmark.corpora.sources import numbers
 from earmark.ensemble.enrolment import Enrolled
-from earmark.ensemble.fusion import FEW, FILE, FUSION, Output, load
+from earmark.ensemble.fusion import FEW, FILE, FUSION, load
 from earmark.ensemble.unseen import Bank, nsd
 from earmark.evaluation.tracing import TracingReport, draw, embeddings, read_answers, tracing_report
 from earmark.metrics.tracing import auroc
-from earmark.scoring.embedding import read_outputs
+from earmark.scoring.outputs import Output, read_outputs
 from earmark.storage.files import read_table
 
 DRAWS = 5

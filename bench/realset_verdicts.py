@@ -13,15 +13,14 @@ import soundfile
 from rich.progress import track
 
 from earmark.audio.decode import SAMPLE_RATE, read
-from earmark.cli.check import load_judge
 from earmark.evaluation.breakdowns import by_key
-from earmark.evaluation.evaluate import read_scores
 from earmark.metrics.detection import cllr
 from earmark.model.calibration import Calibration
 from earmark.model.manifest import read_manifest
 from earmark.params import ComputeParams, DecodingParams
+from earmark.scoring.windows import read_scores
 from earmark.storage.files import read_table
-from earmark.verdict.judge import Judge
+from earmark.verdict.judge import Judge, load_judge
 
 SPLICES, FILMS = 40, 20
 AROUND, INSIDE, START = 45.0, 3.0, 20.5  # seconds

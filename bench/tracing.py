@@ -17,7 +17,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from earmark.corpora.sources import UNSEEN, Rows
 from earmark.ensemble.enrolment import Enrolled
-from earmark.ensemble.fusion import Ensemble, Output
+from earmark.ensemble.fusion import Ensemble
 from earmark.ensemble.unseen import Bank, nearest, nsd
 from earmark.features.shards import precompute
 from earmark.metrics.frechet import frechet_distance, root_trace
@@ -37,6 +37,7 @@ from earmark.params import (
     Wav2Vec2FrontEndParams,
 )
 from earmark.scoring.embedding import Network, Setup, set_up
+from earmark.scoring.outputs import Output
 from earmark.training.loop import Runner, State, fit
 from earmark.training.objectives import Dispersion
 from earmark.training.trace import TracerTask

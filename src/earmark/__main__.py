@@ -201,6 +201,7 @@ def check(
 ) -> None:
     """Judge recordings: bona fide, spoof or inconclusive, how sure, and from which source. Exit code 3: some were not judged."""
     from earmark.cli import check as command
+    from earmark.verdict.judge import load_judge
 
     if schema:
         print(command.schema())
@@ -211,7 +212,7 @@ def check(
     tracking = params.load(_unless_absent(params_file)).tracking
     if enrolled is None and model == stages.ARTIFACTS["model"] and ENROLLED.exists():
         enrolled = ENROLLED
-    judge = command.load_judge(command.find_model(model, tracking), model, enrolled, compute, prior)
+    judge = load_judge(command.find_model(model, tracking), model, enrolled, compute, prior)
     raise typer.Exit(command.check(judge, inputs, command.Options(json, html, exit_code, track, channel)))
 
 

@@ -81,8 +81,8 @@ def doctor(doctor: DoctorParams, trials: TrialsParams, decoding: DecodingParams,
     """Check the corpora for faults, leaks and cheap cues, and stop the run when a check of severity error fails."""
     from rich.console import Console
 
-    from earmark.cli.doctor import show
     from earmark.doctor.diagnose import run
+    from earmark.doctor.table import show
     from earmark.storage.files import read_table
 
     diagnosis = run(read_table(protocol), doctor, trials, decoding, output)
@@ -143,8 +143,8 @@ def train_tracer(
 ) -> Flat:  # fmt: skip
     """Train every member of the ensemble that names sources, or one of them: Real Emphasis, then Fake Dispersion."""
     from earmark.features.shards import Features
+    from earmark.networks.compute import accelerator
     from earmark.scoring.embedding import set_up_on
-    from earmark.training.loop import accelerator
     from earmark.training.trace import train
 
     if not tracer.members:
@@ -227,10 +227,11 @@ def evaluate(
     """Turn scores into tables, figures with intervals, and one report; pure tables in, tables out."""
     import pandas as pd
 
-    from earmark.evaluation.evaluate import Settings, evaluate_tables, read_embeddings, read_scores
+    from earmark.evaluation.evaluate import Settings, evaluate_tables
     from earmark.evaluation.scorefile import read_asv_scores
     from earmark.evaluation.tracing import read_answers
     from earmark.model.manifest import read_manifest
+    from earmark.scoring.windows import read_embeddings, read_scores
     from earmark.storage.files import read_table
 
     table, scored = read_table(protocol), read_scores(scores)

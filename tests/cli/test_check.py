@@ -16,19 +16,20 @@ import soundfile as sf
 import torch
 
 from earmark import InputError, stages
-from earmark.cli.check import Options, check, load_judge
+from earmark.cli.check import check
 from earmark.ensemble.enrolment import Enrolled
 from earmark.ensemble.fusion import FILE
-from earmark.evaluation.evaluate import read_scores
 from earmark.features.clips import Clips
 from earmark.features.recording import WHOLE, Recording, open_recordings
 from earmark.model.calibration import Calibration
 from earmark.model.system import Heard
 from earmark.networks.wavespec import WaveSpec
 from earmark.params import ComputeParams, CqtParams, SpectrogramParams
+from earmark.scoring.windows import read_scores
 from earmark.verdict.answer import Failure, Verdict
 from earmark.verdict.evidence import BANDS, MOMENTS, explain, mark
-from earmark.verdict.judge import Judge
+from earmark.verdict.files import Options
+from earmark.verdict.judge import Judge, load_judge
 from earmark.verdict.page import draw_evidence
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from kubeflow.trainer.options import Name
 from containers.engine import IMAGE
 from earmark import params as settings
 from earmark import stages
-from earmark.storage.checkpoint import load_detector
+from earmark.networks.wavespec import load_detector
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1800)]
 

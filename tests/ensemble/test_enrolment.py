@@ -12,8 +12,9 @@ from earmark import InputError, params
 from earmark.__main__ import app
 from earmark.corpora.sources import UNSEEN
 from earmark.ensemble.enrolment import Enrolled, describe, leave_one_out
-from earmark.ensemble.fusion import FILE, Ensemble, Output, load
+from earmark.ensemble.fusion import FILE, Ensemble, load
 from earmark.model.enrol import enrol, read_dev, share_right
+from earmark.scoring.outputs import Output
 from earmark.stages import ARTIFACTS
 
 CENTRES = np.eye(6)

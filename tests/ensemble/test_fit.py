@@ -11,7 +11,8 @@ import torch
 from earmark import InputError, stages
 from earmark.ensemble.fusion import FILE, FUSION, load
 from earmark.features.clips import windows
-from earmark.scoring.embedding import load_member, read_outputs, set_up
+from earmark.scoring.embedding import load_member, set_up
+from earmark.scoring.outputs import read_outputs
 from earmark.stages import ARTIFACTS
 from earmark.storage import checkpoint
 from earmark.storage.files import read_metadata, read_table, write_table

@@ -8,7 +8,6 @@ from earmark import InputError
 from earmark.corpora.sources import UNSEEN
 from earmark.ensemble.fusion import (
     Ensemble,
-    Output,
     conformal_level,
     cross_entropy,
     fit_weights,
@@ -19,6 +18,7 @@ from earmark.ensemble.fusion import (
     temperature,
 )
 from earmark.metrics.tracing import auroc
+from earmark.scoring.outputs import Output
 
 SOURCES = ("a", "b", "c", "d")
 

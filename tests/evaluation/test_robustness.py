@@ -6,11 +6,11 @@ import pytest
 from scipy.special import ndtri
 
 from earmark import InputError, stages
-from earmark.evaluation.evaluate import read_scores
 from earmark.evaluation.robustness import sample, summarise
 from earmark.params import GateParams, RobustnessParams
 from earmark.registry.rules import Finding
 from earmark.registry.rules import robustness as judge
+from earmark.scoring.windows import read_scores
 from earmark.storage.files import read_table
 
 GRID = stages.ARTIFACTS["robustness"]

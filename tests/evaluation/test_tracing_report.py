@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from earmark.corpora.sources import UNSEEN
-from earmark.ensemble.fusion import FUSION, Ensemble, Output
+from earmark.ensemble.fusion import FUSION, Ensemble
 from earmark.evaluation.tracing import Answers, coverage, distances, draw, join_answers, mark, quadrants, tracing_report
 from earmark.metrics.frechet import frechet_distance
 from earmark.metrics.tracing import auroc
+from earmark.scoring.outputs import Output
 
 SOURCES = ("a", "b", "c")
 

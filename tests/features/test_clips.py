@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from earmark.features.clips import Clips, blank, disturbed, draw, windows
+from earmark.features.clips import Clips, blank, clip_frames, disturbed, windows
 from earmark.features.cqt import Cqt
 from earmark.features.linear import LinearBands
 from earmark.features.shards import Features, precompute
-from earmark.networks.wavespec import clip_frames
 from earmark.params import AudioParams, AugmentationParams, CqtParams, DecodingParams, ShardingParams, SpectrogramParams, TrainingParams
+from earmark.training.batches import draw
 
 AUDIO, CQT, ON_CQT = AudioParams(clip_samples=16_000), CqtParams(), SpectrogramParams()
 FRAMES = clip_frames(16_000)

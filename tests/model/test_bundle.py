@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from earmark import InputError, stages
-from earmark.evaluation.evaluate import read_scores
 from earmark.features.recording import WHOLE, open_recordings
 from earmark.model import bundle, provenance
 from earmark.model.manifest import MANIFEST, read_manifest
 from earmark.model.system import Heard
-from earmark.scoring.windows import ORIENTATION
+from earmark.scoring.windows import ORIENTATION, read_scores
 from earmark.storage.files import read_table, write_json
 
 MODEL = stages.ARTIFACTS["model"]

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from earmark.networks.unet import UNet, channels
+from earmark.features.cqt import channels
+from earmark.networks.unet import UNet
 from earmark.params import SpectrogramParams
 
 MAGNITUDE = torch.randn(2, 84, 49, generator=torch.Generator().manual_seed(0)) * 3 - 5

@@ -4,8 +4,8 @@ from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from earmark import InputError
+from earmark.features.clips import clip_frames
 from earmark.networks.wav2vec2 import Configuration, TappedWav2Vec2, Wav2Vec2, configuration
-from earmark.networks.wavespec import clip_frames
 from earmark.params import EncoderParams
 
 TINY = {"hidden": 16, "heads": 2, "conv_width": 8, "taps": (1, 2, 3)}

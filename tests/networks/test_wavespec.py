@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from earmark.features.clips import clip_frames
 from earmark.networks.wav2vec2 import configuration
-from earmark.networks.wavespec import WaveSpec, clip_frames
+from earmark.networks.wavespec import WaveSpec
 from earmark.params import LossParams, WaveSpecParams
 from earmark.training.losses import DetectorLoss
 

@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 from earmark import InputError, stages
-from earmark.cli.check import load_judge
 from earmark.params import ComputeParams
 from earmark.registry.fetch import fetch, is_address
 from earmark.registry.register import register
 from earmark.registry.server import address, connected
 from earmark.registry.versions import CHALLENGER
+from earmark.verdict.judge import load_judge
 from registry.examples import make_trials, write_evaluation, write_robustness
 from registry.servers import free_port, http_answers, wait_for
 

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from earmark import stages
-from earmark.cli.check import Options, check, load_judge
+from earmark.cli.check import check
 from earmark.params import ComputeParams
 from earmark.report.clock import clock
+from earmark.verdict.files import Options
+from earmark.verdict.judge import load_judge
 
 WIDTHS = (1400, 390)
 

@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from earmark import InputError, stages
-from earmark.evaluation.evaluate import read_embeddings, read_scores
 from earmark.features.clips import Clips, windows
 from earmark.features.shards import Features
-from earmark.scoring.windows import score
-from earmark.storage import checkpoint
+from earmark.networks.compute import accelerator
+from earmark.networks.wavespec import load_detector, save_detector
+from earmark.scoring.windows import read_embeddings, read_scores, score
 from earmark.storage.files import read_metadata, read_table, write_table
-from earmark.training.loop import accelerator
 
 DETECTOR, SCORES, PROTOCOL = (stages.ARTIFACTS[name] for name in ("detector", "scores", "protocol"))
 
@@ -50,7 +49,7 @@ def test_score_files_say_which_way_is_up_and_which_detector_made_them(done):
 
 
 def test_a_score_is_the_mean_over_an_utterances_windows(done, protocol, tiny):
-    network, _ = checkpoint.load_detector(done / DETECTOR / "model.safetensors")
+    network, _ = load_detector(done / DETECTOR / "model.safetensors")
     features = Features(done / stages.ARTIFACTS["features"])
     scores = read_scores(done / SCORES).set_index("utterance_id")
     embeddings = dict(zip(*read_embeddings(done / SCORES), strict=True))
@@ -68,7 +67,7 @@ def test_a_score_is_the_mean_over_an_utterances_windows(done, protocol, tiny):
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_the_batch_changes_no_score(done, protocol, tiny, batch):
-    network, _ = checkpoint.load_detector(done / DETECTOR / "model.safetensors")
+    network, _ = load_detector(done / DETECTOR / "model.safetensors")
     features = Features(done / stages.ARTIFACTS["features"])
     rows = protocol[protocol["split"] == "eval"].sample(frac=1, random_state=batch)
     found = score(network, features, rows, tiny.audio, tiny.cqt, batch, accelerator(tiny.compute, tiny.training))
@@ -102,10 +101,10 @@ def test_scores_of_another_detector_are_made_anew(trained, tiny):
     stages.run("score_detector", tiny, trained)
     before = read_scores(trained / SCORES)
     path = trained / DETECTOR / "model.safetensors"
-    network, meta = checkpoint.load_detector(path)
+    network, meta = load_detector(path)
     with torch.no_grad():
         network.classifier.bias += torch.tensor([0.0, 2.0])
-    checkpoint.save_detector(path, network, meta)
+    save_detector(path, network, meta)
     stages.run("score_detector", tiny, trained)
     after = read_scores(trained / SCORES)
     np.testing.assert_allclose(after["cm_score"], before["cm_score"] + 2, atol=1e-5)

@@ -16,11 +16,13 @@ from torch import nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from earmark import InputError, params, stages
+from earmark.networks.compute import accelerator
+from earmark.networks.wavespec import load_detector
 from earmark.params import ComputeParams, LossParams, Params, TrainingParams
 from earmark.storage import checkpoint
 from earmark.storage.files import read_table, write_table
 from earmark.training.detect import DetectorTask, class_weights, start, train
-from earmark.training.loop import Runner, State, accelerator, fit
+from earmark.training.loop import Runner, State, fit
 
 DETECTOR, STATE = "artifacts/detector/model.safetensors", "artifacts/detector/state.safetensors"
 # everything that draws: dropout, RawBoost, blanked bands, balanced draws, random crops
@@ -310,7 +312,7 @@ def test_a_checkpoint_comes_back_whole(tmp_path):
 
 
 def test_a_detector_carries_its_params_and_nothing_else_is_needed(done, tiny):
-    network, meta = checkpoint.load_detector(done / DETECTOR)
+    network, meta = load_detector(done / DETECTOR)
     assert network.params == tiny.wavespec
     assert not network.training
     assert json.loads(tiny.training.model_dump_json()) == meta["training"]
@@ -320,9 +322,9 @@ def test_a_detector_carries_its_params_and_nothing_else_is_needed(done, tiny):
 def test_a_file_that_holds_no_detector_is_refused(tmp_path):
     checkpoint.save(tmp_path / "a.safetensors", {"a": torch.zeros(1)}, {})
     with pytest.raises(InputError, match=r"a\.safetensors holds no detector"):
-        checkpoint.load_detector(tmp_path / "a.safetensors")
+        load_detector(tmp_path / "a.safetensors")
     with pytest.raises(InputError, match=r"b\.safetensors does not exist: run the stage"):
-        checkpoint.load_detector(tmp_path / "b.safetensors")
+        load_detector(tmp_path / "b.safetensors")
 
 
 def test_training_needs_no_stage_runner(workspace, tiny):

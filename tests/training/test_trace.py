@@ -13,7 +13,7 @@ from earmark.params import TracerParams
 from earmark.stages import ARTIFACTS
 from earmark.storage import checkpoint
 from earmark.storage.files import read_table, write_table
-from earmark.training.trace import count_pairs, draw_batches
+from earmark.training.batches import count_pairs, draw_batches
 
 MEMBERS = ARTIFACTS["members"]
 CONFORMER_ALONE = {"members": {"refd": None, "lfcc_gmm": None}}

@@ -7,10 +7,8 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from pydantic import TypeAdapter
 from rich.console import Console
@@ -21,54 +19,20 @@ from rich.text import Text
 
 from earmark import InputError
 from earmark.audio.finder import find
-from earmark.ensemble import fusion as tracing
-from earmark.ensemble.enrolment import Enrolled
-from earmark.features.recording import Recording
-from earmark.model import bundle
 from earmark.model.calibration import NAMES
-from earmark.model.system import Heard
-from earmark.params import ComputeParams, TrackingParams
+from earmark.params import TrackingParams
 from earmark.report.clock import clock
 from earmark.report.terminal import print_wide
-from earmark.storage.files import complete, flat_name, refuse_folder
-from earmark.storage.printable import legible, printable, printable_lines
+from earmark.storage.files import refuse_folder
+from earmark.storage.printable import printable_lines
 from earmark.verdict.answer import Failure, Verdict
-from earmark.verdict.judge import Judge, Show, describe_model
+from earmark.verdict.files import Found, Given, Options, check_one, is_page
+from earmark.verdict.judge import Judge
 
 STDIN = "-"
 SPOOF, INCONCLUSIVE, UNREADABLE = 10, 11, 3  # exit codes; 2 is a wrong call, 0 all judged
 SHOWN = 20  # files left out that are named when nothing is left to judge
 STYLES = {"bonafide": "green", "spoof": "bold red", "inconclusive": "yellow"}
-Found = Verdict | Failure
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to check and what to write; `track` and `channel` count from 1, None: what sounds."""
-
-    json: bool = False
-    html: Path | None = None
-    exit_code: bool = False
-    track: int | None = None
-    channel: int | None = None
-
-
-class Given(NamedTuple):
-    """A file to judge: where it lies, the name it was given by, that name in print, and why it is not to be judged.
-
-    `piped`: it came through a pipe, and lies in no folder.
-    """
-
-    path: Path
-    shown: str
-    name: str
-    wrong: str | None = None
-    piped: bool = False
-
-    @classmethod
-    def of(cls, path: Path, shown: str, wrong: str | None = None, piped: bool = False) -> "Given":
-        """With its name in print."""
-        return cls(path, shown, legible(shown), wrong, piped)
 
 
 def find_model(model: str, tracking: TrackingParams) -> Path:
@@ -76,17 +40,6 @@ def find_model(model: str, tracking: TrackingParams) -> Path:
     from earmark.registry import fetch
 
     return fetch.fetch(tracking, model) if fetch.is_address(model) else Path(model)
-
-
-def load_judge(folder: Path, place: str, enrolled: Path | None, compute: ComputeParams, prior: float | None) -> Judge:
-    """The model and the sources enrolled with its ensemble. Errors: InputError as `bundle.load`."""
-    if prior is not None and not 0 < prior < 1:
-        raise InputError(f"--prior {prior}: a probability between 0 and 1, without them")
-    system, manifest = bundle.load(folder, compute)
-    if enrolled and not enrolled.exists():
-        raise InputError(f"{enrolled} does not exist: `earmark enrol` makes it")
-    added = Enrolled.load(enrolled, folder / bundle.TRACER / tracing.FILE) if enrolled else None
-    return Judge(system, describe_model(manifest, place), added, prior)
 
 
 def check(judge: Judge, inputs: list[str], options: Options) -> int:
@@ -105,9 +58,9 @@ def _check_all(judge: Judge, given: list[Given], inputs: list[str], options: Opt
     if not any(one.wrong is None for one in given):
         left_out = "".join(f"\n  {one.name}: {one.wrong}" for one in given[:SHOWN]) + ("\n  …" if len(given) > SHOWN else "")
         raise InputError(f"{', '.join(inputs)}: no recording there{left_out}")
-    if options.html and _is_page(options.html) and len(given) > 1:
+    if options.html and is_page(options.html) and len(given) > 1:
         raise InputError(f"--html {options.html} is one page, and there are {len(given)} files: name a folder, which gets a page for each")
-    if options.html and _is_page(options.html):
+    if options.html and is_page(options.html):
         refuse_folder(options.html)
     found: list[Found] = []
     whole, pages = True, set()
@@ -131,72 +84,6 @@ def _check_all(judge: Judge, given: list[Given], inputs: list[str], options: Opt
 def schema() -> str:
     """JSON Schema of a line of `--json`."""
     return json.dumps(TypeAdapter(Found).json_schema(), indent=2)
-
-
-class Checked(NamedTuple):
-    """Answers on a file, and the pages that could not be written."""
-
-    found: list[Found]
-    lost_pages: list[str]
-
-
-def check_one(judge: Judge, given: Given, options: Options, show: Show = lambda done, of: None, pages: set[Path] | None = None) -> Checked:
-    """The verdicts on a file, with their pages where they are asked for; a Failure where it cannot be judged.
-
-    `pages` are those of the files before, to which this one's are added.
-    """
-    pages = set() if pages is None else pages
-    answers: list[Found] = []
-    lost: list[str] = []
-    try:
-        if given.wrong is not None:
-            raise InputError(f"{given.name}: {given.wrong}")
-        for recording, heard, verdict in judge.hear(given.path, given.name, options.track, options.channel, show):
-            answers.append(verdict)
-            if options.html:
-                page = _free(page_place(options.html, given.shown, recording.channel), pages)
-                try:
-                    _write_page(judge, recording, heard, verdict, page)
-                except InputError as error:  # a page is not worth a verdict
-                    lost.append(f"{given.name}: its page is missing: {error}")
-    except (InputError, OSError) as error:  # such as a disk that is full, or a file that has gone meanwhile
-        said = printable(str(error)).replace(f"{printable(str(given.path))}: ", f"{given.name}: ", 1)
-        return Checked([Failure(file=given.name, error=said, left_out=given.wrong is not None and not given.piped)], lost)
-    return Checked(answers, lost)
-
-
-def _write_page(judge: Judge, recording: Recording, heard: Heard, verdict: Verdict, place: Path) -> None:
-    from earmark.verdict.evidence import explain
-    from earmark.verdict.page import evidence_page
-
-    evidence = explain(judge.system, recording, heard, verdict.decision)
-    page = evidence_page(verdict, recording, evidence, judge.system.params.ensemble.coverage)
-    with complete(place) as aside:
-        aside.write_text(page)
-
-
-def page_place(place: Path, name: str, channel: int | None) -> Path:
-    """A single page where an .html file is asked for, else a page a file in that folder; a channel judged by itself has its own."""
-    suffix = f"-channel-{channel}" if channel else ""
-    if _is_page(place):
-        return place.with_name(f"{place.stem}{suffix}{place.suffix}")
-    return place / flat_name(name, f"{suffix}.html")
-
-
-def _free(place: Path, taken: set[Path]) -> Path:
-    """The place, or, where another verdict's page lies there, the same with a number; it is taken then. Case makes no difference."""
-    tries = (place.with_name(f"{place.stem}{f'-{number}' if number > 1 else ''}{place.suffix}") for number in count(1))
-    free = next(one for one in tries if _folded(one) not in taken)
-    taken.add(_folded(free))
-    return free
-
-
-def _folded(place: Path) -> Path:
-    return place.with_name(place.name.casefold())
-
-
-def _is_page(place: Path) -> bool:
-    return place.suffix.lower() in (".html", ".htm")
 
 
 def _find(inputs: list[str], scratch: Path) -> Iterator[Given]:

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from earmark import InputError
-from earmark.ensemble.fusion import Ensemble, Matrix
+from earmark.ensemble.fusion import Ensemble
 from earmark.ensemble.unseen import unit
+from earmark.scoring.outputs import Matrix
 from earmark.storage import checkpoint
 from earmark.storage.files import file_digest
 

@@ -11,11 +11,11 @@ import pandas as pd
 
 from earmark import InputError
 from earmark.corpora.sources import Labels, numbers
-from earmark.ensemble.fusion import FILE, FUSION, ORIENTATION, Answer, Ensemble, Matrix, Output, save
+from earmark.ensemble.fusion import FILE, FUSION, ORIENTATION, Answer, Ensemble, save
 from earmark.ensemble.unseen import unit
 from earmark.metrics.odds import logsumexp
 from earmark.params import EnsembleParams, TracerParams
-from earmark.scoring.embedding import read_outputs
+from earmark.scoring.outputs import Matrix, Output, read_outputs
 from earmark.storage.files import read_table, write_table
 
 System = tuple[str, Labels, Matrix]  # its name, the numbers of the sources it names, its ood_score

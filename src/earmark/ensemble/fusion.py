@@ -20,29 +20,16 @@ from earmark.ensemble.unseen import SCORES, Bank, unit
 from earmark.metrics.detection import DetectionCurve, eer_point
 from earmark.metrics.odds import logsumexp, softmax
 from earmark.metrics.tracing import auroc
+from earmark.scoring.outputs import Matrix, Output
 from earmark.storage import checkpoint
 
 log = logging.getLogger(__name__)
-Matrix = NDArray[np.float64]
-Rows = NDArray[np.int64] | NDArray[np.bool_]
 FILE = "ensemble.safetensors"
 FUSION = "score-embedding fusion"  # name of the whole ensemble among the systems of the ablation
 ORIENTATION = "ood_score: higher = more likely unseen"
 BANK = tuple(one.name for one in fields(Bank))
 FEW = 5  # clips that a source is enrolled from at least
 GRID = 4  # shares of embeddings are tried in steps of a quarter
-
-
-@dataclass(frozen=True)
-class Output:
-    """What a member says of N utterances: logits (N, S) and embeddings (N, E)."""
-
-    logits: Matrix
-    embeddings: Matrix
-
-    def take(self, rows: Rows) -> "Output":
-        """Those rows."""
-        return Output(self.logits[rows], self.embeddings[rows])
 
 
 @dataclass(frozen=True)

@@ -18,21 +18,9 @@ from earmark.evaluation.tracing import draw as draw_tracing
 from earmark.evaluation.trial_table import trial_table
 from earmark.metrics.detection import AsvScores
 from earmark.model.calibration import Calibration
-from earmark.scoring.parts import collect
 from earmark.storage.files import complete, write_json, write_table
 
 LOG = logging.getLogger(__name__)
-
-
-def read_scores(folder: Path) -> pd.DataFrame:
-    """utterance_id, cm_score, lowest and windows of all parts."""
-    return collect(folder, "score_detector")[0].drop(columns="embedding")
-
-
-def read_embeddings(folder: Path) -> tuple[list[str], np.ndarray]:
-    """N ids and embeddings (N, E) of all parts."""
-    table, _ = collect(folder, "score_detector")
-    return table["utterance_id"].tolist(), np.stack(table["embedding"].to_numpy())
 
 
 def evaluate_tables(

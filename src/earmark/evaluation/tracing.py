@@ -13,11 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from earmark.ensemble.fusion import FILE, FUSION, Ensemble, Matrix, load
+from earmark.ensemble.fusion import FILE, FUSION, Ensemble, load
 from earmark.evaluation import tracing_figures as figures
 from earmark.metrics.frechet import frechet_distance
 from earmark.metrics.tracing import Identification, auroc, identify, reject
 from earmark.metrics.tracing_intervals import tracing_intervals
+from earmark.scoring.outputs import Matrix
 from earmark.storage.files import read_table
 
 FEWEST = 2  # utterances of a set that a Fréchet distance is taken of

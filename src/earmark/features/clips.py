@@ -4,7 +4,7 @@ Shapes: B batch, T samples of a clip, C channels, K bins and F frames of its spe
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,7 @@ from earmark.audio.rawboost import rawboost
 from earmark.features.cqt import Cqt
 from earmark.features.linear import LinearBands
 from earmark.features.shards import Utterances
-from earmark.networks.wavespec import clip_frames
-from earmark.params import AudioParams, AugmentationParams, CqtParams, SpectrogramParams, TrainingParams
+from earmark.params import AudioParams, AugmentationParams, CqtParams, SpectrogramParams
 
 
 class Views(NamedTuple):
@@ -97,35 +96,6 @@ def blank(spectrogram: Tensor, bins: int, frames: int, generator: Generator) -> 
     return spectrogram
 
 
-def draw(rows: pd.DataFrame, index: pd.DataFrame, audio: AudioParams, cqt: CqtParams, training: TrainingParams, seed: Any) -> list:
-    """One epoch's items in order: every row once a pass, or balanced draws; a random crop each, starting on a whole frame."""
-    rng = np.random.default_rng(seed)
-    passes = [_balanced(rows, training, rng) if training.balance else rng.permutation(len(rows)) for _ in range(training.repeats)]
-    order = np.concatenate(passes)
-    ids, labels = rows["utterance_id"].to_numpy()[order], (rows["key"] == "bonafide").to_numpy()[order].astype(int)
-    spare = (index.loc[ids, "samples"].to_numpy() - audio.clip_samples) // cqt.hop_samples
-    starts = rng.integers(0, spare + 1) * cqt.hop_samples
-    return list(zip(ids.tolist(), starts.tolist(), labels.tolist(), strict=True))
-
-
-def _balanced(rows: pd.DataFrame, training: TrainingParams, rng: np.random.Generator) -> np.ndarray:
-    """Row numbers, twice as many as bona fide rows: half bona fide, and spoofs split between made ones and others, sources alike."""
-    bonafide, made = (rows["key"] == "bonafide").to_numpy(), rows["made"].to_numpy(bool)
-    count = int(bonafide.sum())
-    copies = round(count * training.made_share) if made.any() else 0
-    copies = count if not (~bonafide & ~made).any() else copies
-    parts = [rng.permutation(np.flatnonzero(bonafide))]
-    for chosen, size in ((~bonafide & made, copies), (~bonafide & ~made, count - copies)):
-        parts.append(_cycle(np.flatnonzero(chosen), size, rng))
-    return rng.permutation(np.concatenate(parts))
-
-
-def _cycle(numbers: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """`size` of the numbers, none a second time before all were taken once."""
-    rounds = [rng.permutation(numbers) for _ in range(-(-size // len(numbers)))] if size else []
-    return np.concatenate(rounds)[:size] if rounds else numbers[:0]
-
-
 def windows(rows: pd.DataFrame, index: pd.DataFrame, audio: AudioParams, cqt: CqtParams) -> Iterator[tuple[str, int]]:
     """(utterance_id, first sample) of every scoring window: hop half a clip, the last one flush right on the frame grid."""
     hop = audio.clip_samples // 2 // cqt.hop_samples * cqt.hop_samples
@@ -142,3 +112,10 @@ def mean_by_utterance(owners: list[str], values: np.ndarray, utterances: list[st
     sums = np.zeros((len(utterances), values.shape[1]))
     np.add.at(sums, owner, values)
     return sums / np.bincount(owner, minlength=len(utterances))[:, None]
+
+
+def clip_frames(samples: int) -> int:
+    """Frames that both views of a clip share, 201 of 64,600 samples: as many as wav2vec 2.0's seven convolutions make."""
+    for kernel, stride in zip((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), strict=True):
+        samples = (samples - kernel) // stride + 1
+    return samples

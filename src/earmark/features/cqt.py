@@ -183,3 +183,28 @@ def _span(params: CqtParams, sample_rate: int) -> int:
     """Samples on either side of a frame that can change it, rounded up to whole hops: the margin a crop needs."""
     longest = sample_rate / params.fmin_hz / (2 ** (1 / params.bins_per_octave) - 1)
     return math.ceil(longest / 2 / params.hop_samples) * params.hop_samples
+
+
+def cqt_features(cqt: Tensor, phase: str) -> Tensor:
+    """(B, 2, K, F) log-magnitude and phase → (B, F, D): standardised log-magnitudes, and phase as asked for, of all bins side by side."""
+    return channels(cqt, phase).flatten(1, 2).transpose(1, 2)
+
+
+def cqt_width(cqt: CqtParams, phase: str) -> int:
+    """D of `cqt_features`."""
+    return cqt.bins * PHASE_CHANNELS[phase]
+
+
+PHASE_CHANNELS = {"none": 1, "angle": 2, "cos_sin": 3}  # with the magnitude's
+
+
+def channels(spectrogram: Tensor, phase: str) -> Tensor:
+    """(B, 1–2, K, F) log-magnitude, phase → (B, 1–3, K, F): log-magnitude standardised per clip, phase as asked for."""
+    magnitude = spectrogram[:, :1]
+    deviation, mean = torch.std_mean(magnitude, dim=(1, 2, 3), keepdim=True)
+    parts = [(magnitude - mean) / (deviation + 1e-5)]
+    if phase == "angle":
+        parts.append(spectrogram[:, 1:] / torch.pi)
+    elif phase == "cos_sin":
+        parts += [spectrogram[:, 1:].cos(), spectrogram[:, 1:].sin()]
+    return torch.cat(parts, dim=1)

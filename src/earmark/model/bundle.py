@@ -25,6 +25,7 @@ from earmark.model.manifest import MANIFEST, SCHEMA, read_manifest
 from earmark.model.system import System
 from earmark.networks.compute import processor
 from earmark.networks.wav2vec2 import TappedWav2Vec2, configuration
+from earmark.networks.wavespec import load_detector
 from earmark.params import ComputeParams, Params, Wav2Vec2FrontEndParams, parse
 from earmark.scoring import front_end
 from earmark.scoring.embedding import load_members
@@ -41,7 +42,7 @@ SECTIONS = ("seed", "decoding", "audio", "cqt", "front_end", "tracer", "scoring"
 
 def package(params: Params, protocol: Path, scores: Path, detector: Path, members: Path, answers: Path, output: Path) -> dict[str, float]:
     """Calibrate on dev, gather all parts of the model below `output` and write the manifest; return what was fitted."""
-    from earmark.evaluation.evaluate import read_scores  # which draws figures, and no verdict needs
+    from earmark.scoring.windows import read_scores
 
     table = read_table(protocol).set_index("utterance_id")
     scored = read_scores(scores).set_index("utterance_id")
@@ -97,7 +98,7 @@ def assemble(folder: Path, manifest: dict[str, Any], compute: ComputeParams) -> 
     """Load all parts; nothing is checked."""
     params = parse(manifest["params"], str(folder / MANIFEST)).model_copy(update={"compute": compute})
     runner, transform = processor(compute), Cqt(params.cqt)
-    network, _ = checkpoint.load_detector(folder / DETECTOR)
+    network, _ = load_detector(folder / DETECTOR)
     tensors, meta = checkpoint.load(folder / CONDITIONS)
     conditions = Conditions(tensors["means"].numpy(), tensors["precision"].numpy(), meta["threshold"])
     calibration = Calibration(**manifest["calibration"])
@@ -125,7 +126,7 @@ def known_answer(system: System) -> dict[str, Any]:
 
 
 def _save_conditions(path: Path, scores: Path, table: pd.DataFrame, quantile: float) -> None:
-    from earmark.evaluation.evaluate import read_embeddings
+    from earmark.scoring.windows import read_embeddings
 
     ids, vectors = read_embeddings(scores)
     rows, vectors = table.loc[ids], vectors.astype(np.float64)

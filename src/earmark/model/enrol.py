@@ -15,11 +15,12 @@ from earmark.corpora.folder import read_recordings
 from earmark.corpora.prepare import probe_files
 from earmark.corpora.sources import UNSEEN, Labels, numbers
 from earmark.ensemble.enrolment import Enrolled, describe, leave_one_out
-from earmark.ensemble.fusion import FEW, FILE, Ensemble, Matrix, fuse_embeddings, load
+from earmark.ensemble.fusion import FEW, FILE, Ensemble, fuse_embeddings, load
 from earmark.features.shards import Features, precompute, select
 from earmark.params import Params
 from earmark.scoring import front_end
 from earmark.scoring.embedding import load_members, outputs_of, set_up
+from earmark.scoring.outputs import Matrix
 from earmark.storage.files import read_table
 from earmark.storage.printable import printable
 

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from earmark.audio.decode import SAMPLE_RATE
-from earmark.ensemble.fusion import Answer, Ensemble, Output
+from earmark.ensemble.fusion import Answer, Ensemble
 from earmark.features.clips import Clips, windows
 from earmark.features.cqt import Cqt
 from earmark.features.recording import Recording, Several
@@ -25,6 +25,7 @@ from earmark.networks.wavespec import WaveSpec
 from earmark.params import Params
 from earmark.scoring import front_end
 from earmark.scoring.embedding import Member, outputs_of, set_up_on
+from earmark.scoring.outputs import Output
 from earmark.scoring.windows import score_windows
 
 Floats = NDArray[np.float64]

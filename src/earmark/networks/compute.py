@@ -5,9 +5,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+from accelerate import Accelerator
 
 from earmark import InputError
-from earmark.params import ComputeParams
+from earmark.params import ComputeParams, TrainingParams
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,10 @@ def ready(compute: ComputeParams) -> None:
     if compute.device == "cuda" and not torch.cuda.is_available():
         raise InputError("compute.device is cuda, but torch sees no GPU: check the driver with nvidia-smi, or set compute.device=cpu")
     torch.set_num_threads(compute.threads)
+
+
+def accelerator(compute: ComputeParams, training: TrainingParams) -> Accelerator:
+    """Device, processes and precision. Errors: InputError when a GPU was asked for and none is seen."""
+    ready(compute)
+    precision = "bf16" if compute.precision == "bfloat16" else "no"
+    return Accelerator(cpu=compute.device == "cpu", mixed_precision=precision, gradient_accumulation_steps=training.accumulation)

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from earmark.networks.aasist import AasistBackend
 from earmark.networks.conformer import ConformerBackend
-from earmark.networks.unet import PHASE_CHANNELS, channels
-from earmark.params import AasistParams, BackendParams, ConformerParams, CqtParams
+from earmark.params import AasistParams, BackendParams, ConformerParams
 
 
 class Tracing(NamedTuple):
@@ -40,13 +39,3 @@ def _backend(features: int, params: BackendParams) -> ConformerBackend | AasistB
         return ConformerBackend(features, params)
     assert isinstance(params, AasistParams)
     return AasistBackend(features, params)
-
-
-def cqt_features(cqt: Tensor, phase: str) -> Tensor:
-    """(B, 2, K, F) log-magnitude and phase → (B, F, D): standardised log-magnitudes, and phase as asked for, of all bins side by side."""
-    return channels(cqt, phase).flatten(1, 2).transpose(1, 2)
-
-
-def cqt_width(cqt: CqtParams, phase: str) -> int:
-    """D of `cqt_features`."""
-    return cqt.bins * PHASE_CHANNELS[phase]

@@ -3,22 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from earmark.features.cqt import PHASE_CHANNELS, channels
 from earmark.networks.resnet import BasicBlock, channels_last
 from earmark.params import SpectrogramParams
-
-PHASE_CHANNELS = {"none": 1, "angle": 2, "cos_sin": 3}  # with the magnitude's
-
-
-def channels(spectrogram: Tensor, phase: str) -> Tensor:
-    """(B, 1–2, K, F) log-magnitude, phase → (B, 1–3, K, F): log-magnitude standardised per clip, phase as asked for."""
-    magnitude = spectrogram[:, :1]
-    deviation, mean = torch.std_mean(magnitude, dim=(1, 2, 3), keepdim=True)
-    parts = [(magnitude - mean) / (deviation + 1e-5)]
-    if phase == "angle":
-        parts.append(spectrogram[:, 1:] / torch.pi)
-    elif phase == "cos_sin":
-        parts += [spectrogram[:, 1:].cos(), spectrogram[:, 1:].sin()]
-    return torch.cat(parts, dim=1)
 
 
 class UNet(nn.Module):

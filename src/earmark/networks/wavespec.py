@@ -3,16 +3,19 @@
 Shapes: B batch, T samples, C = 2 channels and K bins of a CQT, or one channel of linear bands, F frames, E embedding.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from earmark import InputError
 from earmark.networks.fusion import CrossModalFusion
 from earmark.networks.resnet import ResNet18
 from earmark.networks.unet import UNet
 from earmark.networks.wav2vec2 import TappedWav2Vec2
 from earmark.params import WaveSpecParams
+from earmark.storage import checkpoint
 
 
 class Detection(NamedTuple):
@@ -82,8 +85,17 @@ class WaveSpec(nn.Module):
             self.encoder.eval()
 
 
-def clip_frames(samples: int) -> int:
-    """Frames that both views of a clip share, 201 of 64,600 samples: as many as wav2vec 2.0's seven convolutions make."""
-    for kernel, stride in zip((10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2), strict=True):
-        samples = (samples - kernel) // stride + 1
-    return samples
+def save_detector(path: Path, network: WaveSpec, meta: dict[str, Any]) -> None:
+    """Detector = params + encoder configuration + weights."""
+    described = {"wavespec": network.params.model_dump(mode="json"), "encoder": network.encoder_configuration}
+    checkpoint.save(path, dict(network.state_dict()), meta | described)
+
+
+def load_detector(path: Path) -> tuple[WaveSpec, dict[str, Any]]:
+    """Network in evaluation mode, and the checkpoint's dict."""
+    tensors, meta = checkpoint.load(path)
+    if "wavespec" not in meta:
+        raise InputError(f"{path} holds no detector")
+    network = WaveSpec(WaveSpecParams.model_validate(meta["wavespec"]), meta["encoder"])
+    network.load_state_dict(tensors, strict=True)
+    return network.eval(), meta

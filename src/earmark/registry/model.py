@@ -24,8 +24,8 @@ class EarmarkModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load and check the bundle that was logged with the model."""
-        from earmark.cli.check import load_judge
         from earmark.params import ComputeParams
+        from earmark.verdict.judge import load_judge
 
         place = context.artifacts["bundle"]
         self.judge = load_judge(Path(place), place, None, ComputeParams(), None)

@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader
 from earmark import InputError
 from earmark.corpora.protocol import SPLITS
 from earmark.corpora.sources import Trials
-from earmark.ensemble.fusion import Output
 from earmark.features.clips import mean_by_utterance, windows
 from earmark.features.lfcc import LfccClips, lfcc
 from earmark.features.shards import Features, Stored, select
@@ -39,7 +38,8 @@ from earmark.params import (
     TracerParams,
 )
 from earmark.scoring.front_end import FrontEnd
-from earmark.scoring.parts import collect, refuse_other_params, write_parts
+from earmark.scoring.outputs import Output, tabulate_outputs
+from earmark.scoring.parts import refuse_other_params, write_parts
 from earmark.storage import checkpoint
 from earmark.storage.files import read_table
 
@@ -120,23 +120,6 @@ def load_members(names: Iterable[str], sections: dict[str, Section], folder: Pat
     """Members by name, and their checkpoints' dicts. Errors: InputError when one was trained with other params."""
     found = {name: load_member(folder / f"{name}.safetensors", sections) for name in names}
     return {name: member for name, (member, _) in found.items()}, {name: meta for name, (_, meta) in found.items()}
-
-
-def tabulate_outputs(utterances: list[str], outputs: dict[str, Output]) -> pd.DataFrame:
-    """Columns utterance_id, <member>/logits and <member>/embedding."""
-    columns: dict[str, Any] = {"utterance_id": utterances}
-    for name, found in outputs.items():
-        columns[f"{name}/logits"] = list(found.logits)
-        columns[f"{name}/embedding"] = list(found.embeddings)
-    return pd.DataFrame(columns)
-
-
-def read_outputs(folder: Path) -> tuple[list[str], dict[str, Output], tuple[str, ...]]:
-    """Utterance ids, outputs by member and the known sources. Errors: InputError when parts are missing or of several runs."""
-    table, marks = collect(folder, "embed_utterances")
-    names = [column.removesuffix("/logits") for column in table if column.endswith("/logits")]
-    outputs = {name: Output(*(np.stack(table[f"{name}/{what}"].to_list()) for what in ("logits", "embedding"))) for name in names}
-    return table["utterance_id"].tolist(), outputs, tuple(json.loads(marks["sources"]))
 
 
 def digest(folder: Path, members: tuple[str, ...]) -> str:

@@ -15,11 +15,11 @@ from torch.utils.data import Dataset
 
 from earmark import InputError
 from earmark.audio.decode import SAMPLE_RATE
+from earmark.features.clips import clip_frames
+from earmark.features.cqt import cqt_features, cqt_width
 from earmark.features.shards import Stored, is_complete, open_shard, worker
 from earmark.networks.compute import processor
-from earmark.networks.tracer import cqt_features, cqt_width
 from earmark.networks.wav2vec2 import TappedWav2Vec2, configuration
-from earmark.networks.wavespec import clip_frames
 from earmark.params import AudioParams, ComputeParams, CqtFrontEndParams, CqtParams, FrontEndParams, Wav2Vec2FrontEndParams
 from earmark.storage.files import complete, read_table, write_table
 

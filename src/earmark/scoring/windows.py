@@ -11,10 +11,9 @@ from torch.utils.data import DataLoader
 from earmark.features.clips import Clips, mean_by_utterance, windows
 from earmark.features.shards import Features, Utterances, select
 from earmark.networks.compute import Processor, processor
-from earmark.networks.wavespec import WaveSpec
+from earmark.networks.wavespec import WaveSpec, load_detector
 from earmark.params import AudioParams, ComputeParams, CqtParams, ScoringParams
-from earmark.scoring.parts import refuse_other_params, write_parts
-from earmark.storage.checkpoint import load_detector
+from earmark.scoring.parts import collect, refuse_other_params, write_parts
 from earmark.storage.files import file_digest, read_table
 
 ORIENTATION = "cm_score: higher = more bona fide"
@@ -71,3 +70,14 @@ def score_windows(network: WaveSpec, clips: Clips, items: list[tuple[str, int]],
         with runner.autocast():
             detection = network(waveform.to(runner.device), spectrum.to(runner.device))
         yield torch.cat((detection.cm_score.float()[:, None], detection.embedding.float()), dim=1).cpu().numpy()
+
+
+def read_scores(folder: Path) -> pd.DataFrame:
+    """utterance_id, cm_score, lowest and windows of all parts."""
+    return collect(folder, "score_detector")[0].drop(columns="embedding")
+
+
+def read_embeddings(folder: Path) -> tuple[list[str], np.ndarray]:
+    """N ids and embeddings (N, E) of all parts."""
+    table, _ = collect(folder, "score_detector")
+    return table["utterance_id"].tolist(), np.stack(table["embedding"].to_numpy())

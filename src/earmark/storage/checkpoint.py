@@ -10,8 +10,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from earmark import InputError
-from earmark.networks.wavespec import WaveSpec
-from earmark.params import WaveSpecParams
 from earmark.storage.files import complete
 
 
@@ -36,22 +34,6 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if meta is None:
         raise InputError(f"{path} was not written by earmark: its metadata lacks the params")
     return tensors, json.loads(meta)
-
-
-def save_detector(path: Path, network: WaveSpec, meta: dict[str, Any]) -> None:
-    """Detector = params + encoder configuration + weights."""
-    described = {"wavespec": network.params.model_dump(mode="json"), "encoder": network.encoder_configuration}
-    save(path, dict(network.state_dict()), meta | described)
-
-
-def load_detector(path: Path) -> tuple[WaveSpec, dict[str, Any]]:
-    """Network in evaluation mode, and the checkpoint's dict."""
-    tensors, meta = load(path)
-    if "wavespec" not in meta:
-        raise InputError(f"{path} holds no detector")
-    network = WaveSpec(WaveSpecParams.model_validate(meta["wavespec"]), meta["encoder"])
-    network.load_state_dict(tensors, strict=True)
-    return network.eval(), meta
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

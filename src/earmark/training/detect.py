@@ -1,6 +1,5 @@
 """Training of the detector: what WaveSpec adds to the shared loop."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ from torch import Tensor, nn
 
 from earmark import InputError
 from earmark.corpora.checks import check_needs
-from earmark.features.clips import Clips, blank, disturbed, draw
+from earmark.features.clips import Clips, blank, disturbed
 from earmark.features.cqt import Cqt
 from earmark.features.linear import LinearBands
 from earmark.features.shards import Features, select
 from earmark.metrics.detection import DetectionCurve, eer
+from earmark.networks.compute import accelerator
 from earmark.networks.wav2vec2 import configuration
-from earmark.networks.wavespec import WaveSpec
+from earmark.networks.wavespec import WaveSpec, save_detector
 from earmark.params import (
     AudioParams,
     AugmentationParams,
@@ -34,9 +34,9 @@ from earmark.params import (
     WaveSpecParams,
 )
 from earmark.scoring.windows import score
-from earmark.storage.checkpoint import save_detector
 from earmark.storage.files import complete, read_table
-from earmark.training.loop import Runner, State, accelerator, fit, load
+from earmark.training.batches import draw
+from earmark.training.loop import Runner, State, fit, identity, load
 from earmark.training.losses import DetectorLoss
 
 
@@ -170,13 +170,3 @@ def class_weights(train: pd.DataFrame, loss: LossParams, training: TrainingParam
         return loss.class_weights
     share = 0.5 if training.balance else float((train["key"] == "spoof").mean())
     return 1 - share, share
-
-
-def identity(train: pd.DataFrame, dev: pd.DataFrame, **sections: Any) -> dict[str, Any]:
-    """What a checkpoint must agree with: every setting by its path, and the digest of the data."""
-    rows = pd.concat([train, dev])[["utterance_id", "key", "source", "digest"]].fillna("-")
-    content = "\n".join(rows.agg(" ".join, axis=1))
-    flat = {"training data": hashlib.sha256(content.encode()).hexdigest()}
-    for name, section in sections.items():
-        flat |= {f"{name}.{key}": value for key, value in json.loads(section.model_dump_json()).items()}
-    return flat

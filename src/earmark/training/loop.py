@@ -4,6 +4,8 @@ Nothing drawn depends on what was drawn before: each forward pass is seeded by (
 anywhere goes on from its checkpoint to the same bits, and two processes see what one that accumulates gradients sees.
 """
 
+import hashlib
+import json
 import logging
 import math
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import Accelerator
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -20,8 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from earmark import InputError
-from earmark.networks.compute import ready
-from earmark.params import ComputeParams, TrainingParams
+from earmark.params import TrainingParams
 from earmark.storage import checkpoint
 
 log = logging.getLogger(__name__)
@@ -99,13 +101,6 @@ class Runner:
     identity: dict[str, Any]  # settings and data: a checkpoint of others is refused
     accelerator: Accelerator
     series: str = ""  # what the figures of the epochs are called by whoever listens to the log
-
-
-def accelerator(compute: ComputeParams, training: TrainingParams) -> Accelerator:
-    """Device, processes and precision. Errors: InputError when a GPU was asked for and none is seen."""
-    ready(compute)
-    precision = "bf16" if compute.precision == "bfloat16" else "no"
-    return Accelerator(cpu=compute.device == "cpu", mixed_precision=precision, gradient_accumulation_steps=training.accumulation)
 
 
 def load(clips: Dataset, micro: list[list[Any]], first: int, workers: int, accelerator: Accelerator) -> Iterable[tuple[int, Any]]:
@@ -255,3 +250,13 @@ def _average_buffers(objective: nn.Module, accelerator: Accelerator) -> None:
 def _bar(disable: bool) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
     return Progress(*columns, disable=disable)
+
+
+def identity(train: pd.DataFrame, dev: pd.DataFrame, **sections: Any) -> dict[str, Any]:
+    """What a checkpoint must agree with: every setting by its path, and the digest of the data."""
+    rows = pd.concat([train, dev])[["utterance_id", "key", "source", "digest"]].fillna("-")
+    content = "\n".join(rows.agg(" ".join, axis=1))
+    flat = {"training data": hashlib.sha256(content.encode()).hexdigest()}
+    for name, section in sections.items():
+        flat |= {f"{name}.{key}": value for key, value in json.loads(section.model_dump_json()).items()}
+    return flat

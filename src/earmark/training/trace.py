@@ -19,12 +19,12 @@ from earmark.features.lfcc import lfcc
 from earmark.features.shards import select
 from earmark.networks.gmm import SourceMixtures
 from earmark.networks.tracer import Tracer
-from earmark.params import AasistParams, ConformerParams, GmmParams, MemberParams, TracerParams
+from earmark.params import AasistParams, ConformerParams, GmmParams, MemberParams
 from earmark.scoring.embedding import Network, Setup, embed, save_member
 from earmark.storage import checkpoint
 from earmark.storage.files import complete, read_table
-from earmark.training.detect import identity
-from earmark.training.loop import Runner, State, fit, load
+from earmark.training.batches import batch_size, count_pairs, draw_batches
+from earmark.training.loop import Runner, State, fit, identity, load
 from earmark.training.objectives import Dispersion, Emphasis
 
 log = logging.getLogger(__name__)
@@ -83,37 +83,6 @@ class TracerTask:
         wrong = logits.argmax(1).numpy() != labels
         means = (float(np.mean(gather_object(values))) for values in (wrong.tolist(), entropy.tolist()))
         return dict(zip(("dev/error", "dev/cross_entropy"), means, strict=True))
-
-
-def draw_batches(labels: Labels, count: int, size: int, pairs: int, rng: np.random.Generator) -> list[Labels]:
-    """Row numbers of `count` batches: one utterance each of `pairs` sources, another of each, and plain sampling up to `size`.
-
-    Plain sampling takes every row once before any a second time. Sources with one utterance have no pair.
-    """
-    places = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
-    paired = [label for label, rows in places.items() if len(rows) > 1]
-    rest = size - 2 * pairs
-    plain = np.concatenate([rng.permutation(len(labels)) for _ in range(-(-count * rest // len(labels)) or 1)])
-    batches = []
-    for batch in range(count):
-        chosen = rng.permutation(paired)[:pairs]
-        two = np.array([rng.permutation(places[label])[:2] for label in chosen], dtype=np.int64).reshape(-1, 2)
-        batches.append(np.concatenate([two[:, 0], two[:, 1], plain[batch * rest : (batch + 1) * rest]]))
-    return batches
-
-
-def batch_size(train: Rows, tracer: TracerParams) -> int:
-    """The batch that params ask for, or all rows where there are fewer."""
-    return min(tracer.training.batch_size, len(train.utterances))
-
-
-def count_pairs(train: Rows, sources: tuple[str, ...], tracer: TracerParams) -> int:
-    """N of N-pair: sources in a batch with a pair. Those with one utterance have none, and are named in the log."""
-    counts = np.bincount(train.labels, minlength=len(sources))
-    if lonely := [source for source, count in zip(sources, counts, strict=True) if count < 2]:
-        log.warning("no N-pair for sources with one utterance: %s", ", ".join(lonely))
-    most = min(len(sources) - len(lonely), tracer.dispersion.n_pair_sources, batch_size(train, tracer) // 2)
-    return most if tracer.dispersion.n_pair and most > 1 else 0
 
 
 def train(seed: int, setup: Setup, protocol: Path, output: Path) -> dict[str, float]:

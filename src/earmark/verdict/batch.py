@@ -9,12 +9,12 @@ from rich.progress import track
 
 from earmark import InputError
 from earmark.audio.finder import find
-from earmark.cli.check import Found, Given, Options, check_one, load_judge
 from earmark.features.shards import worker
 from earmark.params import ComputeParams
 from earmark.storage.files import complete, file_digest
 from earmark.verdict.answer import Failure, Verdict
-from earmark.verdict.judge import Judge
+from earmark.verdict.files import Found, Given, Options, check_one
+from earmark.verdict.judge import Judge, load_judge
 
 CHUNK = 50  # recordings of a file of verdicts
 LINE: TypeAdapter[Found] = TypeAdapter(Found)

@@ -12,13 +12,16 @@ import numpy as np
 from earmark import InputError
 from earmark.audio.decode import SAMPLE_RATE
 from earmark.audio.sound import Track
+from earmark.ensemble import fusion as tracing
 from earmark.ensemble.enrolment import Enrolled
 from earmark.ensemble.fusion import Answer
 from earmark.ensemble.unseen import unit
 from earmark.features.recording import WHOLE, Opened, Recording, open_recordings
 from earmark.metrics.odds import logit
+from earmark.model import bundle
 from earmark.model.calibration import Decision, probability_of_spoof
 from earmark.model.system import Floats, Heard, System
+from earmark.params import ComputeParams
 from earmark.storage.files import file_digest
 from earmark.verdict.answer import (
     ChannelOfTrack,
@@ -191,3 +194,14 @@ def _describe_track(track: Track) -> TrackOfFile:
 def _ranked(names: tuple[str, ...], values: Floats) -> list[tuple[str, float]]:
     """Names and values, the greatest first."""
     return [(names[row], float(values[row])) for row in np.argsort(-values, kind="stable")]
+
+
+def load_judge(folder: Path, place: str, enrolled: Path | None, compute: ComputeParams, prior: float | None) -> Judge:
+    """The model and the sources enrolled with its ensemble. Errors: InputError as `bundle.load`."""
+    if prior is not None and not 0 < prior < 1:
+        raise InputError(f"--prior {prior}: a probability between 0 and 1, without them")
+    system, manifest = bundle.load(folder, compute)
+    if enrolled and not enrolled.exists():
+        raise InputError(f"{enrolled} does not exist: `earmark enrol` makes it")
+    added = Enrolled.load(enrolled, folder / bundle.TRACER / tracing.FILE) if enrolled else None
+    return Judge(system, describe_model(manifest, place), added, prior)
