@@ -52,10 +52,11 @@ test: setup ## run all tests but those in containers, in three processes: many w
 test-containers: setup ## build the image and run tests in real containers (root, Debian 12)
 	pytest -m containers --log-cli-level=INFO
 
-check: setup check-lock ## lint, format, types, and whether dvc.lock is of this code
+check: setup check-lock ## lint, format, types, which wing may import which, and whether dvc.lock is of this code
 	ruff check .
 	ruff format --check .
 	pyright
+	lint-imports
 
 check-lock: setup ## whether dvc.lock is what this code makes, without running a stage
 	python .ci/check_lock.py
