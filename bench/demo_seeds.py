@@ -26,7 +26,7 @@ FILES = (
     "data/bonafide/en-gb-scotland-max/eval6.flac",
     "artifacts/copies/spoof/griffin_lim_linear/en-gb-scotland-max-eval6.flac",
 )  # those that `make demo` checks
-PIPELINE = [stage for stage in stages.STAGES.values() if "dvc" in stage.runners]
+PIPELINE = [stage for stage in stages.STAGES.values() if "dvc" in stage.runs_on]
 SHARED = [stage for stage in PIPELINE if "seed" not in stage.sections and stage.name in (
     "synthesize_copies", "prepare_protocol", "doctor", "precompute_cqt", "precompute_front_end")]  # fmt: skip
 OWN = [stage for stage in PIPELINE if stage not in SHARED]

@@ -198,7 +198,7 @@ def done(prepared: Path, tiny: Params, tmp_path_factory) -> Path:
     def make(workspace: Path) -> None:
         shutil.copytree(prepared, workspace, dirs_exist_ok=True)
         for name, stage in stages.STAGES.items():
-            if name not in PREPARING and "dvc" in stage.runners:
+            if name not in PREPARING and "dvc" in stage.runs_on:
                 stages.run(name, tiny, workspace)
 
     return once(tmp_path_factory, "done", make)

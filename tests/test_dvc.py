@@ -14,10 +14,10 @@ from earmark import params as settings
 from earmark.stages import ARTIFACTS, STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-DVC = [name for name, stage in STAGES.items() if "dvc" in stage.runners]
+DVC = [name for name, stage in STAGES.items() if "dvc" in stage.runs_on]
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # loaded by the command line for every stage; they hold no stage's logic
-WIRING = {"src/earmark/__init__.py", "src/earmark/__main__.py"}
+WIRING = {"src/earmark/__main__.py", "src/earmark/stages.py"}  # which import all, and compute nothing
 
 
 def outputs(stage: dict) -> list[str]:
@@ -80,11 +80,17 @@ def imported(done, tiny, tmp_path_factory) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("name", DVC)
-def test_code_dependencies_cover_what_the_stage_really_imports(imported, name):
-    followed = [dependency for dependency in PIPELINE[name]["deps"] if dependency.startswith("src/")]
-    code = {path for path in imported[name] - WIRING if not path.endswith("__init__.py")}
-    assert "src/earmark/stages.py" in code
-    assert not {path for path in code if not path.startswith(tuple(followed))}
+def test_code_dependencies_are_those_of_the_table_of_stages(name):
+    followed = [dependency for dependency in PIPELINE[name]["deps"] if not dependency.startswith(("artifacts/", "data"))]
+    assert followed == [*(f"src/earmark/{place}" for place in STAGES[name].code), "requirements-image.lock"]
+
+
+@pytest.mark.parametrize("name", DVC)
+def test_the_table_of_stages_covers_what_a_stage_really_imports(imported, name):
+    followed = tuple(f"src/earmark/{place}" for place in STAGES[name].code)
+    code = {path for path in imported[name] - WIRING if not path.endswith("__init__.py") and not path.startswith("src/earmark/params/")}
+    assert code
+    assert not {path for path in code if not path.startswith(followed)}
 
 
 def run(workspace: Path, *command: str) -> str:

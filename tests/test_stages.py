@@ -1,3 +1,4 @@
+import inspect
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ def earmark(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
 
 
 def test_the_stages_run_one_after_the_other_to_figures_and_metrics(done):
-    made = [stages.ARTIFACTS[stage.output] for stage in stages.STAGES.values() if "dvc" in stage.runners]
+    made = [stages.ARTIFACTS[stage.output] for stage in stages.STAGES.values() if "dvc" in stage.runs_on]
     assert all((done / place).exists() for place in made)
     folder = done / stages.ARTIFACTS["evaluation"]
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -78,6 +79,16 @@ def test_an_evaluation_has_the_same_numbers_twice(done, tiny):
 )
 def test_a_stage_gets_the_sections_it_uses(name, sections):
     assert set(stages.STAGES[name].sections) == sections
+
+
+@pytest.mark.parametrize("name", stages.STAGES)
+def test_a_stage_s_function_takes_just_what_the_table_says(name):
+    stage = stages.STAGES[name]
+    given = inspect.signature(stage.function).parameters.values()
+    by_keyword = {one.name for one in given if one.kind is one.KEYWORD_ONLY}
+    assert by_keyword == {*stage.inputs, "output", *([stage.option] if stage.option else [])}
+    rest = [one for one in given if one.name not in by_keyword]
+    assert [one.name for one in rest] == ["sections"] if rest[0].kind is rest[0].VAR_KEYWORD else list(stage.sections)
 
 
 def test_every_section_of_params_serves_a_stage():

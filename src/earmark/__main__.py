@@ -56,8 +56,7 @@ def _add_stage(stage: stages.Stage) -> None:
         stages.run(stage.name, params.load(params_file), member=member)
 
     command = {None: plain, "shard": sharded, "member": by_member}[stage.option]
-    summary = (stage.function.__doc__ or "").splitlines()[0]
-    app.command(stage.name, help=summary, rich_help_panel="Stages")(command)
+    app.command(stage.name, help=stage.summary, rich_help_panel="Stages")(command)
 
 
 for _stage in stages.STAGES.values():

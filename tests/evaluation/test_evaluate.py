@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from earmark import InputError
-from earmark.evaluation.detection import Settings, detection_report, headline
+from earmark.corpora.protocol import headline
+from earmark.evaluation.detection import Settings, detection_report
 from earmark.evaluation.evaluate import evaluate_tables
 from earmark.evaluation.trial_table import trial_table
 from earmark.metrics.detection import AsvScores, DetectionCurve, act_dcf, cllr, eer, min_cllr

@@ -18,7 +18,7 @@ import torch
 from earmark import InputError, params, stages
 from earmark.audio.decode import normalise_level, read, tile
 from earmark.features.cqt import Cqt
-from earmark.features.shards import Features, precompute, select, worker
+from earmark.features.shards import Features, precompute, precompute_cqt, select, worker
 from earmark.params import AudioParams, CqtParams, ShardingParams
 from earmark.storage.files import write_table
 
@@ -221,7 +221,7 @@ def run(tiny, table, share, tmp_path) -> dict[str, float]:
     write_table(tmp_path / "p.parquet", table)
     sections = {name: getattr(tiny, name) for name in ("decoding", "audio", "cqt", "sharding")}
     trials = tiny.trials.model_copy(update={"max_unreadable": share})
-    return stages.precompute_cqt(**sections, trials=trials, protocol=tmp_path / "p.parquet", diagnosis=tmp_path, output=tmp_path / "out")
+    return precompute_cqt(**sections, trials=trials, protocol=tmp_path / "p.parquet", diagnosis=tmp_path, output=tmp_path / "out")
 
 
 def test_unreadable_files_are_all_named_and_dropped_up_to_a_share(tiny, protocol, tmp_path, caplog):

@@ -21,7 +21,7 @@ from earmark.kubeflow.nodes import Job
 from earmark.params import Params
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = {name: stage for name, stage in stages.STAGES.items() if "kubeflow" in stage.runners}
+STAGES = {name: stage for name, stage in stages.STAGES.items() if "kubeflow" in stage.runs_on}
 BESIDE = {"store", "run", "job"}  # what every step is told, and the output does not follow from
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import boto3
@@ -251,3 +252,43 @@ def test_a_full_disk_is_said_and_the_step_goes_on_when_there_is_room(cluster, do
     subprocess.run(command, check=True)
     load(Pointer.read(Path(arguments["output"].path)), tmp_path / "back", cluster.store)
     assert contents(tmp_path / "back") == contents(done / stages.ARTIFACTS["answers"])
+
+
+@pytest.fixture
+def changed(monkeypatch, tmp_path) -> Callable[[str], set[str]]:
+    """Names of the stages whose steps get another key when a line is added to a file of the package."""
+    whole = tmp_path / "earmark"
+    shutil.copytree(stages.PACKAGE, whole, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(stages, "PACKAGE", whole)
+    before = {name: step.code_digest(stage) for name, stage in stages.STAGES.items()}
+
+    def change(file: str) -> set[str]:
+        place = whole / file
+        kept = place.read_text()
+        place.write_text(f"{kept}# another line\n")
+        after = {name: step.code_digest(stage) for name, stage in stages.STAGES.items()}
+        place.write_text(kept)
+        return {name for name in before if before[name] != after[name]}
+
+    return change
+
+
+def test_a_comment_changes_the_steps_that_follow_from_its_file_alone(changed):
+    assert changed("params/registry.py") == {"register", "gate"}
+    assert changed("evaluation/page.html.j2") == {"evaluate"}
+    assert changed("doctor/page.html.j2") == {"doctor"}
+    assert changed("verdict/page.html.j2") == {"check_recordings"}
+    assert changed("download/sources.yaml") == {"download", "package_model"}
+    assert changed("training/losses.py") == {"train_detector", "train_tracer"}
+    assert changed("storage/files.py") == set(stages.STAGES)
+    assert changed("stages.py") == changed("__main__.py") == set()
+
+
+def test_another_version_of_a_package_changes_every_step(monkeypatch, tmp_path):
+    before = {name: step.code_digest(stage) for name, stage in stages.STAGES.items()}
+    folder = tmp_path / "torch-99.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 99.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "torch 99.0" in step.installed()
+    assert all(step.code_digest(stage) != before[name] for name, stage in stages.STAGES.items())

@@ -7,7 +7,7 @@ import pytest
 from earmark import InputError
 from earmark.params import GateParams
 from earmark.registry import bundle
-from earmark.registry.gate import decide
+from earmark.registry import gate as stage
 from earmark.storage.files import file_digest, write_json
 from registry.examples import make_bundle, make_trials, write_evaluation, write_robustness
 
@@ -33,7 +33,8 @@ class Bench:
         write_json(self.registration / "registration.json", {"schema": 1, "registered": True, "version": 2, **values})
 
     def decide(self, gate=GATE):
-        metrics = decide(5, gate, self.model, self.evaluation, self.registration, self.robustness, self.folder / "decision")
+        tables = {"evaluation": self.evaluation, "registration": self.registration, "robustness": self.robustness}
+        metrics = stage.gate(5, gate, model=self.model, output=self.folder / "decision", **tables)
         self.record = json.loads((self.folder / "decision/decision.json").read_text())
         assert metrics["passed"] == (self.record["verdict"] == "pass")
         return {(rule["rule"], rule["place"], rule["figure"]): rule for rule in self.record["rules"] if not rule["passed"]}

@@ -23,7 +23,8 @@ from earmark.copies import codecs, imitations, vocoders
 from earmark.copies.analysis import SAMPLE_RATE
 from earmark.corpora import folder
 from earmark.corpora.checks import locate
-from earmark.params import DecodingParams
+from earmark.corpora.prepare import prepare
+from earmark.params import CopySynthesisParams, CorpusParams, DecodingParams, TrialsParams
 from earmark.storage.files import complete, flat_name, refuse_filled
 
 LOG = logging.getLogger(__name__)
@@ -76,6 +77,16 @@ def render(system: str, waveform: np.ndarray, seed: int) -> np.ndarray:
     copy = np.pad(copy, (0, len(waveform) - len(copy)))
     level = np.sqrt(np.mean(waveform.astype(np.float64) ** 2)) / (np.sqrt(np.mean(copy.astype(np.float64) ** 2)) + 1e-12)
     return (copy * level).astype(np.float32)
+
+
+def synthesize_copies(
+    corpora: tuple[CorpusParams, ...], trials: TrialsParams, decoding: DecodingParams, copysynthesis: CopySynthesisParams, *, output: Path
+) -> dict[str, float]:
+    """Make spoofs from the corpora's bona fide recordings: see `synthesize`."""
+    table = prepare(corpora, trials.seed, trials.dev_fraction, trials.eval_fraction, trials.max_unreadable)
+    recordings = table[(table["key"] == "bonafide") & table["split"].isin(copysynthesis.splits)]
+    known, unseen, each = copysynthesis.known, copysynthesis.unseen, copysynthesis.per_utterance
+    return {"copies": synthesize(recordings, known, unseen, each, trials.seed, decoding, output)}
 
 
 def synthesize(

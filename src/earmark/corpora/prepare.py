@@ -15,6 +15,7 @@ from earmark.corpora.checks import check_needs, find_surplus, locate, refuse_unf
 from earmark.corpora.protocol import CORE, KEYS, SPLITS
 from earmark.corpora.splits import assign_splits
 from earmark.params import CorpusParams, DecodingParams, TrialsParams
+from earmark.storage.files import write_table
 
 LOG = logging.getLogger(__name__)
 ADAPTERS: dict[str, Callable[[Path], pd.DataFrame]] = {
@@ -26,6 +27,16 @@ ADAPTERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     "mlaad": mlaad.read,
     "mlaad_source_tracing": mlaad.read_source_tracing,
 }
+
+
+def prepare_protocol(
+    corpora: tuple[CorpusParams, ...], trials: TrialsParams, decoding: DecodingParams, *, copies: Path, output: Path
+) -> dict[str, float]:
+    """Write the table of trials; return how many each split has of each key. Errors: as `prepare_with_copies`."""
+    table = prepare_with_copies(corpora, copies, trials, decoding)
+    write_table(output, table)
+    counts = table.groupby(["split", "key"]).size()
+    return {f"{split}/{key}": int(count) for (split, key), count in counts.items()}  # pyright: ignore[reportGeneralTypeIssues]
 
 
 def prepare_with_copies(corpora: Sequence[CorpusParams], copies: Path, trials: TrialsParams, decoding: DecodingParams) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from earmark import InputError
@@ -81,3 +82,18 @@ def _truths(table: pd.DataFrame, column: str) -> pd.Series:
         row = table[wrong].iloc[0]
         raise InputError(f"{row['utterance_id']}: {column} is {row[column]!r}; write 1, 0 or leave it empty")
     return lowered.map(TRUTHS).astype("object")
+
+
+def headline(protocol: pd.DataFrame) -> pd.DataFrame:
+    """Trials that figures are reported on: split eval and, in a corpus with organisers' subsets, subset eval.
+
+    Errors: InputError when no trial is in split eval.
+    """
+    chosen = (protocol["split"] == "eval").to_numpy(bool, na_value=False)
+    if "subset" in protocol:
+        subset, corpus = protocol["subset"], pd.Index(protocol["corpus"])
+        parted = corpus.isin(corpus[subset.notna().to_numpy(bool)])
+        chosen = chosen & (~parted | (subset == "eval").to_numpy(bool, na_value=False))
+    if not chosen.any():
+        raise InputError("the protocol has no trial in split eval: add an evaluation corpus, or mark trials `eval` in the column split")
+    return protocol.take(np.flatnonzero(chosen)).reset_index(drop=True)

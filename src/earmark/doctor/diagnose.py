@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.console import Console
 
 from earmark import InputError
 from earmark.corpora.checks import refuse_wrong_labels
@@ -15,16 +16,16 @@ from earmark.doctor.cues import COLUMNS, check_cues
 from earmark.doctor.examine import Examination, examine_all
 from earmark.doctor.findings import Finding, records
 from earmark.doctor.page import render
+from earmark.doctor.table import NAMED, show
 from earmark.doctor.twins import Twins, find_twins
 from earmark.params import CorpusParams, DecodingParams, DoctorParams, TrialsParams
-from earmark.storage.files import complete, remove, write_json, write_table
+from earmark.storage.files import complete, read_table, remove, write_json, write_table
 
 SCHEMA = 1  # of report.json; raised when a reader has to change
 ORDER = (
     "unreadable", "silent", "clipped", "label_conflicts", "duplicates", "near_duplicates",
     "speaker_leak", "group_leak", "file_leak", "near_duplicate_leak", "cheap_cues",
 )  # fmt: skip
-NAMED = 3  # culprits in the stage's error, and in the terminal
 
 
 @dataclass(frozen=True)
@@ -109,19 +110,21 @@ def write_report(diagnosis: Diagnosis, folder: Path) -> None:
                 finding.culprits.to_csv(aside / f"{finding.check}.csv", index=False)
 
 
-def run(protocol: pd.DataFrame, settings: DoctorParams, trials: TrialsParams, decoding: DecodingParams, output: Path) -> Diagnosis:
+def diagnose_run(doctor: DoctorParams, trials: TrialsParams, decoding: DecodingParams, *, protocol: Path, output: Path) -> dict[str, float]:
     """Diagnose the corpora of a run and write the report to `output`, or, when a check fails, beside it, so that no later stage starts.
 
-    Errors: InputError naming the failed checks, their first culprits and the report.
+    Return how much each check found. Errors: InputError naming the failed checks, their first culprits and the report.
     """
-    diagnosis, beside = diagnose(protocol, settings, trials, decoding), output.with_name(f"{output.name}.failed")
+    diagnosis = diagnose(read_table(protocol), doctor, trials, decoding)
+    beside = output.with_name(f"{output.name}.failed")
     if diagnosis.failed:
         remove(output)
         write_report(diagnosis, beside)
         raise InputError(explain(diagnosis, beside / "report.html"))
     write_report(diagnosis, output)
     remove(beside)
-    return diagnosis
+    show(diagnosis, Console(stderr=True))
+    return {finding.check: finding.count for finding in diagnosis.findings if finding.status != "off"}
 
 
 def explain(diagnosis: Diagnosis, report: Path) -> str:

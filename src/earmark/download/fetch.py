@@ -28,11 +28,11 @@ RECORD = "download.json"
 CHANGES = 3  # times that a source may change while it is fetched
 
 
-def fetch_all(params: DownloadParams, output: Path) -> dict[str, float]:
+def fetch_all(download: DownloadParams, *, output: Path) -> dict[str, float]:
     """Every source of params into its folder below `output`; what is there already is not fetched again. Errors: InputError."""
     _make(output)
-    figures = {f"{name}/bytes": fetch(source, output / name, params)["bytes"] for name, source in params.sources.items()}
-    return {"sources": len(params.sources), **figures}
+    figures = {f"{name}/bytes": fetch(source, output / name, download)["bytes"] for name, source in download.sources.items()}
+    return {"sources": len(download.sources), **figures}
 
 
 def fetch(source: str, target: Path, params: DownloadParams, pins: Pins | None = None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from earmark.storage.files import read_table, write_table
 System = tuple[str, Labels, Matrix]  # its name, the numbers of the sources it names, its ood_score
 
 
-def fit_ensemble(params: EnsembleParams, tracer: TracerParams, protocol: Path, embeddings: Path, output: Path) -> dict[str, float]:
+def fit_ensemble(tracer: TracerParams, ensemble: EnsembleParams, *, protocol: Path, embeddings: Path, output: Path) -> dict[str, float]:
     """Fit on train and dev; write ensemble.safetensors, and the answers for dev and eval: answers.parquet, systems.parquet.
 
     systems.parquet has the rows of the ablation: every member alone, scores fused, embeddings fused, both.
@@ -37,22 +37,22 @@ def fit_ensemble(params: EnsembleParams, tracer: TracerParams, protocol: Path, e
     def fit(members: tuple[str, ...]) -> Ensemble:
         chosen = ({name: part[name] for name in members} for part in parts.values())
         (train, dev), (train_labels, dev_labels) = chosen, (labels[split == name] for name in parts)
-        return Ensemble.fit(sources, train, train_labels, dev, dev_labels, params.coverage, params.fallback)
+        return Ensemble.fit(sources, train, train_labels, dev, dev_labels, ensemble.coverage, ensemble.fallback)
 
-    ensemble = fit(tuple(outputs))
-    save(output / FILE, ensemble)
+    fitted = fit(tuple(outputs))
+    save(output / FILE, fitted)
     asked = np.flatnonzero(split != "train")
     names, heard = [ids[row] for row in asked], _rows(outputs, asked)
-    answer = ensemble.answer(heard)
-    write_table(output / "answers.parquet", tabulate(names, answer, ensemble), orientation=ORIENTATION)
-    rows = [(FUSION, answer.logits.argmax(1), answer.ood_score), *_ablations(ensemble, answer)]
+    answer = fitted.answer(heard)
+    write_table(output / "answers.parquet", tabulate(names, answer, fitted), orientation=ORIENTATION)
+    rows = [(FUSION, answer.logits.argmax(1), answer.ood_score), *_ablations(fitted, answer)]
     if len(outputs) > 1:
         for name in outputs:
             alone = fit((name,)).answer(heard)
             rows.append((name, alone.logits.argmax(1), alone.ood_score))
     systems = [pd.DataFrame({"system": s, "utterance_id": names, "source": np.array(sources)[n], "ood_score": ood}) for s, n, ood in rows]
     write_table(output / "systems.parquet", pd.concat(systems, ignore_index=True), orientation=ORIENTATION)
-    return {f"weight/{name}": value for name, value in ensemble.weights.items()} | {"threshold": ensemble.threshold}
+    return {f"weight/{name}": value for name, value in fitted.weights.items()} | {"threshold": fitted.threshold}
 
 
 def _ablations(ensemble: Ensemble, answer: Answer) -> Iterator[System]:

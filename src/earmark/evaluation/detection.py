@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from earmark import InputError
+from earmark.corpora.protocol import headline
 from earmark.evaluation.breakdowns import breakdowns, by_key, decisions, parts, variants
 from earmark.evaluation.scorefile import join
 from earmark.metrics import detection
@@ -40,21 +41,6 @@ class DetectionReport:
     tables: dict[str, pd.DataFrame]
     warnings: list[str]
     trials: pd.DataFrame  # the headline trials with their cm_score and, where calibrated, llr
-
-
-def headline(protocol: pd.DataFrame) -> pd.DataFrame:
-    """Trials that figures are reported on: split eval and, in a corpus with organisers' subsets, subset eval.
-
-    Errors: InputError when no trial is in split eval.
-    """
-    chosen = (protocol["split"] == "eval").to_numpy(bool, na_value=False)
-    if "subset" in protocol:
-        subset, corpus = protocol["subset"], pd.Index(protocol["corpus"])
-        parted = corpus.isin(corpus[subset.notna().to_numpy(bool)])
-        chosen = chosen & (~parted | (subset == "eval").to_numpy(bool, na_value=False))
-    if not chosen.any():
-        raise InputError("the protocol has no trial in split eval: add an evaluation corpus, or mark trials `eval` in the column split")
-    return protocol.take(np.flatnonzero(chosen)).reset_index(drop=True)
 
 
 def detection_report(

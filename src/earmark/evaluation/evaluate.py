@@ -9,18 +9,45 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from earmark.evaluation.detection import DetectionReport, Settings, detection_report, headline
+from earmark.corpora.protocol import headline
+from earmark.evaluation.detection import DetectionReport, Settings, detection_report
 from earmark.evaluation.detection_figures import Embeddings
 from earmark.evaluation.detection_figures import draw as draw_detection
 from earmark.evaluation.page import Findings, evaluation_page
-from earmark.evaluation.tracing import Answers, TracingReport, tracing_report
+from earmark.evaluation.scorefile import read_asv_scores
+from earmark.evaluation.tracing import Answers, TracingReport, read_answers, tracing_report
 from earmark.evaluation.tracing import draw as draw_tracing
 from earmark.evaluation.trial_table import trial_table
 from earmark.metrics.detection import AsvScores
 from earmark.model.calibration import Calibration
-from earmark.storage.files import complete, write_json, write_table
+from earmark.model.manifest import read_manifest
+from earmark.params import EvaluationParams, TrialsParams
+from earmark.scoring.windows import read_embeddings, read_scores
+from earmark.storage.files import complete, read_table, write_json, write_table
 
 LOG = logging.getLogger(__name__)
+
+
+def evaluate(
+    seed: int, trials: TrialsParams, evaluation: EvaluationParams, *,
+    protocol: Path, scores: Path, detector: Path, answers: Path, model: Path, robustness: Path, output: Path,
+) -> dict[str, float]:  # fmt: skip
+    """Evaluate what other stages wrote: see `evaluate_tables`."""
+    table, scored = read_table(protocol), read_scores(scores)
+    of_eval = table[table["split"] == "eval"]
+    settings = Settings(evaluation.resamples, seed, evaluation.min_trials, max_missing=trials.max_unreadable)
+    return evaluate_tables(
+        output,
+        scored[scored["utterance_id"].isin(of_eval["utterance_id"])],
+        of_eval,
+        embeddings=read_embeddings(scores),
+        history=pd.read_csv(detector / "history.csv"),
+        asv={corpus: read_asv_scores(Path(path)) for corpus, path in evaluation.asv_scores.items()},
+        tracing=read_answers(answers, table),
+        manifest=read_manifest(model),
+        robustness=read_table(robustness / "robustness.parquet"),
+        settings=settings,
+    )
 
 
 def evaluate_tables(

@@ -12,7 +12,7 @@ from rich.progress import track
 from earmark import InputError
 from earmark.audio.decode import read
 from earmark.audio.degrade import degradations
-from earmark.evaluation.detection import headline
+from earmark.corpora.protocol import headline
 from earmark.features.recording import Recording
 from earmark.metrics.bootstrap import intervals
 from earmark.metrics.detection import DetectionCurve, cllr, eer
@@ -22,12 +22,16 @@ from earmark.params import ComputeParams, RobustnessParams
 from earmark.storage.files import complete, read_table, write_table
 
 
-def robustness(seed: int, params: RobustnessParams, compute: ComputeParams, protocol: Path, model: Path, output: Path) -> dict[str, float]:
+def robustness(
+    seed: int, robustness: RobustnessParams, compute: ComputeParams, *, protocol: Path, model: Path, output: Path
+) -> dict[str, float]:
     """Write trials.parquet (a row a trial and degradation: cm_score, llr) and robustness.parquet (a row a corpus and degradation)."""
     system, _ = bundle.load(model, compute)
-    rows = sample(headline(read_table(protocol)), params.max_trials, seed)
-    scores = pd.DataFrame([row for trial in track(list(rows.itertuples()), "robustness") for row in _score(system, trial, params, seed)])
-    grid = summarise(rows.merge(scores, on="utterance_id"), params, seed)
+    rows = sample(headline(read_table(protocol)), robustness.max_trials, seed)
+    scores = pd.DataFrame(
+        [row for trial in track(list(rows.itertuples()), "robustness") for row in _score(system, trial, robustness, seed)]
+    )
+    grid = summarise(rows.merge(scores, on="utterance_id"), robustness, seed)
     with complete(output) as aside:
         aside.mkdir()
         write_table(aside / "trials.parquet", scores)

@@ -23,12 +23,28 @@ from safetensors.numpy import save_file
 
 from earmark import InputError
 from earmark.audio.decode import SAMPLE_RATE, normalise_level, read, tile
+from earmark.corpora.checks import refuse_unreadable
 from earmark.features.cqt import Cqt
-from earmark.params import AudioParams, CqtParams, DecodingParams, ShardingParams
+from earmark.params import AudioParams, CqtParams, DecodingParams, ShardingParams, TrialsParams
 from earmark.storage.files import complete, read_metadata, read_table, write_table
 
 log = logging.getLogger(__name__)
 INT16 = 32767
+
+
+def precompute_cqt(
+    decoding: DecodingParams, audio: AudioParams, cqt: CqtParams, sharding: ShardingParams, trials: TrialsParams, *,
+    protocol: Path, diagnosis: Path, output: Path, shard: str = "1/1",
+) -> dict[str, float]:  # fmt: skip
+    """Precompute shards of a protocol: see `precompute`; `diagnosis` is there when they may be.
+
+    Errors: InputError when more recordings of a corpus cannot be read than `trials.max_unreadable` says.
+    """
+    table = read_table(protocol)
+    index = precompute(table, decoding, audio, cqt, sharding, output, shard=shard)
+    faults = index[index["error"].notna()].merge(table[["utterance_id", "corpus"]], on="utterance_id")
+    refuse_unreadable(faults, table["corpus"].value_counts(), trials.max_unreadable)
+    return {"utterances": len(index), "unreadable": int(index["error"].notna().sum())}
 
 
 def precompute(

@@ -15,10 +15,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from earmark import InputError, params, stages
 from earmark.kubeflow.pointer import Pointer
@@ -54,8 +57,8 @@ class Step:
 
     @property
     def key(self) -> str:
-        """SHA-256 of the stage, its settings, inputs and options, and of the code."""
-        found = {"stage": self.stage.name, "sections": self.sections, "options": self.options, "code": code_digest()}
+        """SHA-256 of the stage, its settings, inputs and options, and of its code and the packages installed."""
+        found = {"stage": self.stage.name, "sections": self.sections, "options": self.options, "code": code_digest(self.stage)}
         found |= {"inputs": {name: pointer.digest for name, pointer in self.inputs.items()}}
         return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
@@ -168,10 +171,37 @@ def _tracking(text: str) -> params.TrackingParams:
     return params.parse({"tracking": _parse("tracking", text)}, "argument tracking").tracking
 
 
-def code_digest() -> str:
-    """SHA-256 of this package's own files: another version of the code may give another output."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
-    return hashlib.sha256("\n".join(file_digest(path) for path in files).encode()).hexdigest()
+def code_digest(stage: stages.Stage) -> str:
+    """SHA-256 of the files that the output follows from and of the packages installed: others may give another output."""
+    files = [path for name in stage.code for path in sorted(_below(stages.PACKAGE / name))]
+    found = [f"{path.relative_to(stages.PACKAGE)} {file_digest(path)}" for path in files]
+    return hashlib.sha256("\n".join([*found, *installed()]).encode()).hexdigest()
+
+
+def _below(place: Path) -> list[Path]:
+    """A file, or all files of a wing."""
+    if place.is_file():
+        return [place]
+    return [path for path in place.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+
+
+def installed() -> list[str]:
+    """Names and versions of all packages that this one needs, directly or not."""
+    versions: dict[str, str] = {}
+    names = ["earmark"]
+    while names:
+        name = canonicalize_name(names.pop())
+        if name in versions:
+            continue
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:  # of another platform
+            continue
+        versions[name] = found.version
+        needed = map(Requirement, found.requires or ())
+        names += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    del versions["earmark"]
+    return [f"{name} {version}" for name, version in sorted(versions.items())]
 
 
 def _recall(step: Step, store: Store) -> tuple[Pointer, dict[str, float]] | None:

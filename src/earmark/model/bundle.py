@@ -30,6 +30,7 @@ from earmark.params import ComputeParams, Params, Wav2Vec2FrontEndParams, parse
 from earmark.scoring import front_end
 from earmark.scoring.embedding import load_members
 from earmark.scoring.windows import ORIENTATION as CM_ORIENTATION
+from earmark.scoring.windows import read_embeddings, read_scores
 from earmark.storage import checkpoint
 from earmark.storage.files import complete, file_digest, read_table, write_json
 
@@ -40,10 +41,14 @@ TOLERANCE = 0.01  # relative and absolute, of a known answer: devices differ in 
 SECTIONS = ("seed", "decoding", "audio", "cqt", "front_end", "tracer", "scoring", "verdict")
 
 
-def package(params: Params, protocol: Path, scores: Path, detector: Path, members: Path, answers: Path, output: Path) -> dict[str, float]:
-    """Calibrate on dev, gather all parts of the model below `output` and write the manifest; return what was fitted."""
-    from earmark.scoring.windows import read_scores
+def package_model(
+    *, protocol: Path, scores: Path, detector: Path, members: Path, answers: Path, output: Path, **sections: Any
+) -> dict[str, float]:
+    """Calibrate on dev, gather all parts of the model below `output` and write the manifest; return what was fitted.
 
+    `sections` are those of params that the model is made with.
+    """
+    params = Params(**sections)
     table = read_table(protocol).set_index("utterance_id")
     scored = read_scores(scores).set_index("utterance_id")
     dev = scored.index[(table.loc[scored.index, "split"] == "dev").to_numpy()]
@@ -126,8 +131,6 @@ def known_answer(system: System) -> dict[str, Any]:
 
 
 def _save_conditions(path: Path, scores: Path, table: pd.DataFrame, quantile: float) -> None:
-    from earmark.scoring.windows import read_embeddings
-
     ids, vectors = read_embeddings(scores)
     rows, vectors = table.loc[ids], vectors.astype(np.float64)
     train, dev = ((rows["split"] == split).to_numpy() for split in ("train", "dev"))

@@ -34,8 +34,8 @@ class Candidates:
     robustness: pd.DataFrame
 
 
-def decide(
-    seed: int, gate: GateParams, model: Path, evaluation: Path, registration: Path, robustness: Path, output: Path
+def gate(
+    seed: int, gate: GateParams, *, model: Path, evaluation: Path, registration: Path, robustness: Path, output: Path
 ) -> dict[str, float]:
     """Judge the challenger; write decision.json and rules.csv into `output`. A refusal is a result, not an error.
 

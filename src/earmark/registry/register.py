@@ -35,7 +35,7 @@ REQUIREMENTS = ("av", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyam
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def register(tracking: TrackingParams, model: Path, evaluation: Path, robustness: Path, output: Path) -> dict[str, float]:
+def register(tracking: TrackingParams, *, model: Path, evaluation: Path, robustness: Path, output: Path) -> dict[str, float]:
     """Register the bundle with its evaluation as challenger; write registration.json and the champion's tables into `output`.
 
     Errors: InputError when a file of the bundle is not the manifest's, or the store cannot be reached: repeat it then, nothing doubles.

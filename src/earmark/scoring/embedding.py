@@ -96,6 +96,14 @@ def set_up_on(
     return Setup(audio, cqt, front_end, tracer, stored, clips, LfccClips(stored, audio.clip_samples), runner)
 
 
+def embed_utterances(
+    audio: AudioParams, cqt: CqtParams, front_end: FrontEndParams, tracer: TracerParams, compute: ComputeParams, *,
+    protocol: Path, features: Path, hidden: Path, members: Path, output: Path, shard: str = "1/1",
+) -> dict[str, float]:  # fmt: skip
+    """Write what trained members say of the protocol's spoofs: see `embed_splits`."""
+    return embed_splits(set_up(audio, cqt, front_end, tracer, compute, features, hidden), protocol, members, output, shard)
+
+
 def embed_splits(setup: Setup, protocol: Path, members: Path, output: Path, shard: str = "1/1") -> dict[str, float]:
     """A part for each shard of features, utterance_id and <member>/logits, <member>/embedding of all spoofs that tracing is about.
 

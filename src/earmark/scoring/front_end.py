@@ -17,13 +17,20 @@ from earmark import InputError
 from earmark.audio.decode import SAMPLE_RATE
 from earmark.features.clips import clip_frames
 from earmark.features.cqt import cqt_features, cqt_width
-from earmark.features.shards import Stored, is_complete, open_shard, worker
+from earmark.features.shards import Features, Stored, is_complete, open_shard, worker
 from earmark.networks.compute import processor
 from earmark.networks.wav2vec2 import TappedWav2Vec2, configuration
 from earmark.params import AudioParams, ComputeParams, CqtFrontEndParams, CqtParams, FrontEndParams, Wav2Vec2FrontEndParams
 from earmark.storage.files import complete, read_table, write_table
 
 HOP, RECEPTIVE = 320, 400  # samples between frames of wav2vec 2.0, and samples that a frame sees
+
+
+def precompute_front_end(
+    front_end: FrontEndParams, compute: ComputeParams, *, features: Path, output: Path, shard: str = "1/1"
+) -> dict[str, float]:
+    """Precompute shards of stored features: see `precompute`."""
+    return {"shards": precompute(front_end, compute, Features(features), output, shard)}
 
 
 def precompute(

@@ -19,8 +19,8 @@ from earmark.storage.files import file_digest, read_table
 ORIENTATION = "cm_score: higher = more bona fide"
 
 
-def score_splits(
-    audio: AudioParams, cqt: CqtParams, scoring: ScoringParams, compute: ComputeParams,
+def score_detector(
+    audio: AudioParams, cqt: CqtParams, scoring: ScoringParams, compute: ComputeParams, *,
     protocol: Path, features: Path, detector: Path, output: Path, shard: str = "1/1",
 ) -> dict[str, float]:  # fmt: skip
     """Score dev, eval and a sample of train: a part with scores and embeddings for each shard of features.

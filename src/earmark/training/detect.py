@@ -118,9 +118,9 @@ class DetectorTask:
         return {"dev/eer": float(eer(DetectionCurve.of(scores[labels], scores[~labels])))}
 
 
-def train(
+def train_detector(
     seed: int, audio: AudioParams, cqt: CqtParams, wavespec: WaveSpecParams, loss: LossParams, augmentation: AugmentationParams,
-    training: TrainingParams, scoring: ScoringParams, compute: ComputeParams, protocol: Path, features: Path, output: Path,
+    training: TrainingParams, scoring: ScoringParams, compute: ComputeParams, *, protocol: Path, features: Path, output: Path,
 ) -> dict[str, float]:  # fmt: skip
     """Train on train, choose the epoch on dev; write model.safetensors and history.csv into `output`, return the row of the epoch kept.
 

@@ -16,11 +16,22 @@ from torch import Tensor, nn
 from earmark import InputError
 from earmark.corpora.sources import Labels, Rows, Trials
 from earmark.features.lfcc import lfcc
-from earmark.features.shards import select
+from earmark.features.shards import Features, select
+from earmark.networks.compute import accelerator
 from earmark.networks.gmm import SourceMixtures
 from earmark.networks.tracer import Tracer
-from earmark.params import AasistParams, ConformerParams, GmmParams, MemberParams
-from earmark.scoring.embedding import Network, Setup, embed, save_member
+from earmark.params import (
+    AasistParams,
+    AudioParams,
+    ComputeParams,
+    ConformerParams,
+    CqtParams,
+    FrontEndParams,
+    GmmParams,
+    MemberParams,
+    TracerParams,
+)
+from earmark.scoring.embedding import Network, Setup, embed, save_member, set_up_on
 from earmark.storage import checkpoint
 from earmark.storage.files import complete, read_table
 from earmark.training.batches import batch_size, count_pairs, draw_batches
@@ -83,6 +94,24 @@ class TracerTask:
         wrong = logits.argmax(1).numpy() != labels
         means = (float(np.mean(gather_object(values))) for values in (wrong.tolist(), entropy.tolist()))
         return dict(zip(("dev/error", "dev/cross_entropy"), means, strict=True))
+
+
+def train_tracer(
+    seed: int, audio: AudioParams, cqt: CqtParams, front_end: FrontEndParams, tracer: TracerParams, compute: ComputeParams, *,
+    protocol: Path, features: Path, hidden: Path, output: Path, member: str = "",
+) -> dict[str, float]:  # fmt: skip
+    """Train all members, or `member` alone: see `train`."""
+    if member:
+        tracer = _only(tracer, member)
+    runner = accelerator(compute, tracer.training)
+    return train(seed, set_up_on(Features(features), audio, cqt, front_end, tracer, runner, hidden), protocol, output)
+
+
+def _only(tracer: TracerParams, member: str) -> TracerParams:
+    """Settings with one member alone. Errors: InputError when there is none of that name."""
+    if member not in tracer.members:
+        raise InputError(f"--member {member}: tracer.members has {', '.join(tracer.members)}")
+    return tracer.model_copy(update={"members": {member: tracer.members[member]}})
 
 
 def train(seed: int, setup: Setup, protocol: Path, output: Path) -> dict[str, float]:

@@ -20,7 +20,7 @@ CHUNK = 50  # recordings of a file of verdicts
 LINE: TypeAdapter[Found] = TypeAdapter(Found)
 
 
-def check_recordings(data: Path, model: Path, compute: ComputeParams, output: Path, shard: str = "1/1") -> dict[str, float]:
+def check_recordings(compute: ComputeParams, *, data: Path, model: Path, output: Path, shard: str = "1/1") -> dict[str, float]:
     """Write `00000.jsonl`, …: a line an answer on what lies below `data`, as `earmark check --json` prints it, names relative to `data`.
 
     Worker i of n writes every n-th file; one that lies there, of the same recordings and model, is kept. A recording that cannot be
