@@ -39,7 +39,7 @@ import logging, sys
 from pathlib import Path
 from kubeflow.trainer import KubernetesBackendConfig, TrainerClient
 from kubernetes.client import Configuration
-from earmark import trainjob
+from earmark.kubeflow import trainjob
 from earmark.kubeflow.nodes import Job, pod_patches, train_on_nodes
 trainjob.POLL_SECONDS = 0.05
 job = Job.model_validate_json(sys.argv[2])
