@@ -139,14 +139,18 @@ def test_help_does_not_load_torch(tmp_path):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_every_command_has_one_line_of_help(tmp_path):
-    from earmark.__main__ import app
+def test_every_command_stands_in_a_group_with_its_help_and_check_is_the_first(tmp_path):
+    from earmark.__main__ import GROUPS, app
 
-    lines = earmark("--help", cwd=tmp_path).stdout.splitlines()
-    listed = {line.split()[0]: line.split()[1:] for line in lines[lines.index("Commands:") + 1 :] if line.strip()}
-    assert set(stages.STAGES) | {"params", "metrics", "copysynthesis", "doctor", "check", "sync", "promote", "rollback"} <= set(listed)
-    assert len(listed) == len(app.registered_commands)
-    assert all(len(words) > 3 for words in listed.values())
+    lines = [line.strip("│ ") for line in earmark("--help", cwd=tmp_path).stdout.splitlines()]
+    places = [next(number for number, line in enumerate(lines) if f" {group} " in line) for group in GROUPS]
+    assert places == sorted(places)
+    listed = {}
+    for command in app.registered_commands:
+        name = command.name or command.callback.__name__
+        listed[name] = next(number for number, line in enumerate(lines) if line.startswith(f"{name} ") and len(line.split()) > 3)
+    assert min(listed, key=listed.get) == "check"
+    assert set(stages.STAGES) <= set(listed)
 
 
 def test_a_wrong_params_file_is_one_line_and_exit_code_2(tmp_path):

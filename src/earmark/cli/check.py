@@ -20,7 +20,6 @@ from rich.text import Text
 from earmark import InputError
 from earmark.audio.finder import find
 from earmark.model.calibration import NAMES
-from earmark.params import TrackingParams
 from earmark.report.clock import clock
 from earmark.report.terminal import print_wide
 from earmark.storage.files import refuse_folder
@@ -33,13 +32,6 @@ STDIN = "-"
 SPOOF, INCONCLUSIVE, UNREADABLE = 10, 11, 3  # exit codes; 2 is a wrong call, 0 all judged
 SHOWN = 20  # files left out that are named when nothing is left to judge
 STYLES = {"bonafide": "green", "spoof": "bold red", "inconclusive": "yellow"}
-
-
-def find_model(model: str, tracking: TrackingParams) -> Path:
-    """A model's folder; one of MLflow's is fetched first."""
-    from earmark.registry import fetch
-
-    return fetch.fetch(tracking, model) if fetch.is_address(model) else Path(model)
 
 
 def check(judge: Judge, inputs: list[str], options: Options) -> int:

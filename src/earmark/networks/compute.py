@@ -3,12 +3,15 @@
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
 
 from earmark import InputError
 from earmark.params import ComputeParams, TrainingParams
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,10 @@ def ready(compute: ComputeParams) -> None:
     torch.set_num_threads(compute.threads)
 
 
-def accelerator(compute: ComputeParams, training: TrainingParams) -> Accelerator:
+def accelerator(compute: ComputeParams, training: TrainingParams) -> "Accelerator":
     """Device, processes and precision. Errors: InputError when a GPU was asked for and none is seen."""
+    from accelerate import Accelerator
+
     ready(compute)
     precision = "bf16" if compute.precision == "bfloat16" else "no"
     return Accelerator(cpu=compute.device == "cpu", mixed_precision=precision, gradient_accumulation_steps=training.accumulation)

@@ -26,6 +26,11 @@ def is_address(model: str) -> bool:
     return model.startswith((REGISTRY, RUN))
 
 
+def folder_of(model: str, tracking: TrackingParams) -> Path:
+    """A model's folder; one of MLflow's is fetched first. Errors: as `fetch`."""
+    return fetch(tracking, model) if is_address(model) else Path(model)
+
+
 def fetch(tracking: TrackingParams, model: str, place: Path = PLACE) -> Path:
     """Folder of the bundle at models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID/earmark; a digest that was fetched before is not again.
 

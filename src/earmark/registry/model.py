@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 INPUTS = Schema([ColSpec(DataType.binary, "audio", required=False), ColSpec(DataType.string, "path", required=False)])
 FIGURES = ("probability_of_spoof", "llr", "cm_score")  # the other columns are strings
-GRAVEST = ("spoof", "inconclusive", "bonafide")
 ANSWERS = ("decision", "source", "verdict", "error")
 OUTPUTS = Schema([*(ColSpec(DataType.string, name) for name in ANSWERS), *(ColSpec(DataType.double, name) for name in FIGURES)])
 SIGNATURE = ModelSignature(inputs=INPUTS, outputs=OUTPUTS)
@@ -58,10 +57,10 @@ class EarmarkModel(PythonModel):
             return {"error": str(error)}
 
     def _judge(self, path: Path, name: str) -> dict[str, Any]:
+        from earmark.verdict.judge import gravest
+
         verdicts = self.judge.judge(path, name)
-        verdict = min(
-            verdicts, key=lambda one: (GRAVEST.index(one.decision), one.llr)
-        )  # of channels that differ the one that speaks most for a spoof
+        verdict = gravest(verdicts)
         source = verdict.source.answer if verdict.source else None
         figures = {name: getattr(verdict, name) for name in FIGURES}
         return {"decision": verdict.decision, "source": source, "verdict": "\n".join(one.model_dump_json() for one in verdicts), **figures}

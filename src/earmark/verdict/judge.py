@@ -39,6 +39,7 @@ from earmark.verdict.cautions import find_cautions, gaps
 
 UNSEEN = "unseen source"
 NEAREST = 5  # training sources shown as the nearest
+GRAVEST = ("spoof", "inconclusive", "bonafide")
 Show = Callable[[int, int], None]
 
 
@@ -55,6 +56,13 @@ class Judge:
     def prior(self) -> float:
         """Probability of spoof before listening."""
         return self.system.params.verdict.prior_spoof if self.prior_spoof is None else self.prior_spoof
+
+    def check(self, path: str | Path, track: int | None = None, channel: int | None = None) -> Verdict:
+        """The verdict on a file; where channels differ, that of the one that speaks most for a spoof (`judge` has all).
+
+        `track` and `channel` count from 1; None: what sounds. Errors: InputError when it cannot be decoded, or holds nothing to judge.
+        """
+        return gravest(self.judge(Path(path), None, track, channel))
 
     def judge(self, path: Path, name: str | None = None, track: int | None = None, channel: int | None = None) -> list[Verdict]:
         """The verdicts on a file: one, or one a channel where channels differ; `track` and `channel` (from 1 on) name what to hear.
@@ -170,6 +178,11 @@ class Judge:
             return None
         claim = int(self.enrolled.claim(answer.embeddings, self.system.ensemble)[0])
         return self.enrolled.names[claim] if claim >= 0 else None
+
+
+def gravest(verdicts: list[Verdict]) -> Verdict:
+    """Of channels that differ the verdict that speaks most for a spoof."""
+    return min(verdicts, key=lambda one: (GRAVEST.index(one.decision), one.llr))
 
 
 def describe_model(manifest: dict[str, Any], place: str) -> Model:
