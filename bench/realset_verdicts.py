@@ -18,7 +18,7 @@ from earmark.calibration import Calibration
 from earmark.evaluation import read_scores
 from earmark.files import read_table
 from earmark.manifest import read_manifest
-from earmark.metrics.detection import cllr
+from earmark.metrics.detection import DetectionCurve, cllr
 from earmark.params import ComputeParams, DecodingParams
 from earmark.verdict.command import load_judge
 from earmark.verdict.judge import Judge
@@ -57,7 +57,7 @@ def calibrated(trials: pd.DataFrame, calibration: Calibration) -> str:
     for split in ("dev", "eval"):
         part = trials[trials["split"] == split]
         part = part.assign(llr=calibration.llr(part["cm_score"]))
-        before, after = (cllr(*by_key(part, column)) for column in ("cm_score", "llr"))
+        before, after = (cllr(DetectionCurve.of(*by_key(part, column))) for column in ("cm_score", "llr"))
         rows.append(f"| {split} | {before:.3f} | {after:.3f} |")
     return "\n".join(
         ["Cllr in bits, of the score as it is and calibrated on dev.", "", "| split | before | after |", "|---|---|---|", *rows]

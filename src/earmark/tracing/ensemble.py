@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from earmark import InputError, checkpoint
-from earmark.metrics.detection import DetectionCurve, eer_point
-from earmark.metrics.tracing import auroc
+from earmark.metrics.detection import auroc, eer_point
+from earmark.metrics.tracing import rejection_curve
 from earmark.odds import logsumexp, softmax
 from earmark.tracing.trials import UNSEEN, Labels
 from earmark.tracing.unseen import SCORES, Bank, unit
@@ -101,7 +101,7 @@ class Ensemble:
             embeddings = fuse_embeddings(dev, shares)
             for score in SCORES if (~known).any() else ("nsd",):
                 ood = SCORES[score](bank, dev_logits, embeddings)
-                rank = auroc(ood[known], ood[~known]) if (~known).any() else 0.0
+                rank = auroc(rejection_curve(ood[known], ood[~known])) if (~known).any() else 0.0
                 if best is None or rank > best[0]:
                     best = rank, shares, score, bank, ood
         assert best is not None
@@ -225,7 +225,7 @@ def _reject(ood: Matrix, known: NDArray[np.bool_], fallback: float) -> tuple[flo
         )
         slope = 1 / max(float(np.std(ood)), 1e-12)
         return threshold, (slope, -slope * threshold)
-    threshold = -eer_point(DetectionCurve.of(-ood[known], -ood[~known]))[1]
+    threshold = -eer_point(rejection_curve(ood[known], ood[~known]))[1]
     centre, scale = float(ood.mean()), max(float(ood.std()), 1e-12)
     line = LogisticRegression(class_weight="balanced").fit(((ood - centre) / scale)[:, None], ~known)
     slope = float(line.coef_[0, 0]) / scale
