@@ -87,8 +87,8 @@ def test_figures_are_those_of_scikit_learn_s_weighted_curve(rows):
     at = np.flatnonzero(thresholds >= 1)[-1]  # accepted from a score of 1 on
     assert found["at 1"] == pytest.approx(1.9 * miss[at] + false_alarm[at])
     gaps = np.abs(miss - false_alarm)
-    closest = np.flatnonzero(gaps < gaps.min() + 1e-9)[-1]  # the lowest threshold of those that are equally close
-    assert found["eer"] == pytest.approx((miss[closest] + false_alarm[closest]) / 2)
+    closest = np.flatnonzero(gaps < gaps.min() + 1e-9)  # where some are equally close, rounding may choose
+    assert np.isclose(found["eer"], (miss[closest] + false_alarm[closest]) / 2).any()
 
 
 @given(weighted)

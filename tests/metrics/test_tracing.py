@@ -76,8 +76,8 @@ def test_eerc_and_oscr_are_their_definitions(seen, unseen, random):
     accepted = np.array([np.mean(novel <= step) for step in steps])
     assert found["oscr"] == pytest.approx(np.trapezoid(rightly, accepted))
     gaps = np.abs(1 - rightly - accepted)
-    closest = np.flatnonzero(gaps < gaps.min() + 1e-9)[-1]
-    assert found["eer_classification"] == pytest.approx((1 - rightly[closest] + accepted[closest]) / 2)
+    closest = np.flatnonzero(gaps < gaps.min() + 1e-9)  # where some are equally close, rounding may choose
+    assert np.isclose(found["eer_classification"], (1 - rightly[closest] + accepted[closest]) / 2).any()
 
 
 def test_two_hand_made_scores_tell_the_orientation():

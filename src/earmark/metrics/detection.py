@@ -72,18 +72,19 @@ class Ranked:
     is_bonafide: NDArray[np.bool_]  # (r,)
     order: Rows  # (r,) trials by rising score
     last: Rows  # (n,) place in that order of the last trial of each distinct score
+    thresholds: Scores  # (n+1,) one below all scores, then each distinct score
 
     @classmethod
     def of(cls, scores: ArrayLike, is_bonafide: ArrayLike) -> Self:
         """(r,) scores and keys. Errors: InputError when there is no score, or one is not finite."""
         array, key = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(is_bonafide, dtype=bool)
-        for what, rows in (("bona fide", key), ("spoofed", ~key)):
-            if rows.any() or array.size == 0:
+        if array.size == 0 or not np.isfinite(array).all():
+            for what, rows in (("bona fide", key), ("spoofed", ~key)):
                 check(array[rows], what)
         order = np.argsort(array, kind="stable")
         rising = array[order]
         last = np.flatnonzero(np.append(rising[1:] != rising[:-1], True))
-        return cls(array, key, order, last)
+        return cls(array, key, order, last, np.append(rising[0] - 0.001, rising[last]))
 
     def curve(self, weights: Scores | None = None) -> "DetectionCurve":
         """Curve of all trials, or of a resample that holds each trial as often as its weight (r,) says.
@@ -107,12 +108,6 @@ class Ranked:
     def rising(self) -> NDArray[np.bool_]:
         """(r,) keys by rising score: whether a trial is bona fide."""
         return self.is_bonafide[self.order]
-
-    @cached_property
-    def thresholds(self) -> Scores:
-        """(n+1,) one below all scores, then each distinct score."""
-        distinct = self.scores[self.order[self.last]]
-        return np.append(distinct[0] - 0.001, distinct)
 
     @cached_property
     def step(self) -> Rows:
