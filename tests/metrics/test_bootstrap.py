@@ -3,7 +3,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -67,6 +67,7 @@ def test_weights_count_like_repeated_trials():
     assert figures(Ranked.of(scores, key), weights.astype(float)) == pytest.approx(expected, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(weighted)
 def test_weights_of_any_trials_count_like_repetition(rows):
     scores, key, weights = columns(rows)
@@ -75,6 +76,7 @@ def test_weights_of_any_trials_count_like_repetition(rows):
     assert figures(Ranked.of(scores, key), weights) == pytest.approx(expected, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(weighted)
 def test_figures_are_those_of_scikit_learn_s_weighted_curve(rows):
     scores, key, weights = columns(rows)
@@ -91,6 +93,7 @@ def test_figures_are_those_of_scikit_learn_s_weighted_curve(rows):
     assert np.isclose(found["eer"], (miss[closest] + false_alarm[closest]) / 2).any()
 
 
+@settings(deadline=None)
 @given(weighted)
 def test_cllr_is_its_formula_and_the_least_is_that_of_isotonic_regression(rows):
     scores, key, weights = columns(rows)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, f1_score, recall_score, roc_auc_score
 
@@ -55,6 +55,7 @@ def ask(truth, answer, scores, known, speakers=None, **options):
     return intervals(Traced.of(truth, answer, scores, known).figures, clusters, **options)
 
 
+@settings(deadline=None)
 @given(coarse, coarse)
 def test_auroc_is_sklearn_s_with_unseen_as_the_positive_class(seen, unseen):
     labels = np.repeat([0, 1], [len(seen), len(unseen)])
@@ -67,6 +68,7 @@ def test_with_every_trial_named_rightly_oscr_is_the_auroc(seen, unseen):
     assert detection.auroc(named_curve(seen, unseen, named)) == pytest.approx(auroc(seen, unseen))
 
 
+@settings(deadline=None)
 @given(coarse, coarse, st.randoms())
 def test_eerc_and_oscr_are_their_definitions(seen, unseen, random):
     known, novel, right = np.array(seen), np.array(unseen), np.array([random.random() < 0.6 for _ in seen])
@@ -118,6 +120,7 @@ def test_identification_is_over_the_sources_that_occur():
 
 
 @pytest.mark.filterwarnings("ignore:A single label was found")
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abcd")), min_size=1, max_size=30))
 def test_identification_is_scikit_learn_s(rows):
     truth, answer = (list(column) for column in zip(*rows, strict=True))
