@@ -13,7 +13,8 @@ from earmark.ensemble.enrolment import Enrolled
 from earmark.ensemble.fusion import FEW, FILE, FUSION, load
 from earmark.ensemble.unseen import Bank, nsd
 from earmark.evaluation.tracing import TracingReport, draw, embeddings, read_answers, tracing_report
-from earmark.metrics.tracing import auroc
+from earmark.metrics.detection import auroc
+from earmark.metrics.tracing import rejection_curve
 from earmark.scoring.outputs import Output, read_outputs
 from earmark.storage.files import read_table
 
@@ -177,7 +178,7 @@ def directions(workspace: Path) -> str:
     rows = []
     for name, output in outputs.items():
         plain = -logsumexp(output.logits[asked], axis=1)
-        row = {"member": name, "energy AUROC": f"{auroc(plain[known], plain[~known]):.3f}"}
+        row = {"member": name, "energy AUROC": f"{auroc(rejection_curve(plain[known], plain[~known])):.3f}"}
         for way, change in ways.items():
             own, heard = (Output(output.logits[part], change(output.embeddings[part])) for part in (train, asked))
             bank = Bank.fit(own.logits, own.embeddings, labels[train])
@@ -185,7 +186,7 @@ def directions(workspace: Path) -> str:
             scores = nsd(bank, heard.logits, heard.embeddings)
             row |= {
                 f"length of the mean direction, {way}": f"{length:.2f}",
-                f"NSD AUROC, {way}": f"{auroc(scores[known], scores[~known]):.3f}",
+                f"NSD AUROC, {way}": f"{auroc(rejection_curve(scores[known], scores[~known])):.3f}",
             }
         rows.append(row)
     return "NSD on raw and on rectified embeddings, one seed.\n\n" + markdown(rows)

@@ -14,7 +14,7 @@ from rich.progress import track
 
 from earmark.audio.decode import SAMPLE_RATE, read
 from earmark.evaluation.breakdowns import by_key
-from earmark.metrics.detection import cllr
+from earmark.metrics.detection import DetectionCurve, cllr
 from earmark.model.calibration import Calibration
 from earmark.model.manifest import read_manifest
 from earmark.params import ComputeParams, DecodingParams
@@ -56,7 +56,7 @@ def calibrated(trials: pd.DataFrame, calibration: Calibration) -> str:
     for split in ("dev", "eval"):
         part = trials[trials["split"] == split]
         part = part.assign(llr=calibration.llr(part["cm_score"]))
-        before, after = (cllr(*by_key(part, column)) for column in ("cm_score", "llr"))
+        before, after = (cllr(DetectionCurve.of(*by_key(part, column))) for column in ("cm_score", "llr"))
         rows.append(f"| {split} | {before:.3f} | {after:.3f} |")
     return "\n".join(
         ["Cllr in bits, of the score as it is and calibrated on dev.", "", "| split | before | after |", "|---|---|---|", *rows]

@@ -17,7 +17,8 @@ from earmark.ensemble.fusion import (
     save,
     temperature,
 )
-from earmark.metrics.tracing import auroc
+from earmark.metrics.detection import auroc
+from earmark.metrics.tracing import rejection_curve
 from earmark.scoring.outputs import Output
 
 SOURCES = ("a", "b", "c", "d")
@@ -52,7 +53,7 @@ def test_an_ensemble_names_known_sources_better_than_either_member_and_tells_uns
     answer, known = ensemble.answer(found), EVAL != UNSEEN
     accuracy = {name: (output.logits[known].argmax(1) == EVAL[known]).mean() for name, output in found.items()}
     assert (answer.logits[known].argmax(1) == EVAL[known]).mean() >= max(accuracy.values())
-    assert auroc(answer.ood_score[known], answer.ood_score[~known]) > 0.9
+    assert auroc(rejection_curve(answer.ood_score[known], answer.ood_score[~known])) > 0.9
     assert ((answer.ood_score > ensemble.threshold) == ~known).mean() > 0.85
 
 

@@ -10,7 +10,8 @@ from earmark.corpora.protocol import headline
 from earmark.evaluation.detection import Settings, detection_report
 from earmark.evaluation.evaluate import evaluate_tables
 from earmark.evaluation.trial_table import trial_table
-from earmark.metrics.detection import AsvScores, DetectionCurve, act_dcf, cllr, eer, min_cllr
+from earmark.metrics import detection
+from earmark.metrics.detection import AsvScores, DetectionCurve, eer
 from earmark.model.calibration import Calibration
 from earmark.storage.files import read_table
 
@@ -160,6 +161,18 @@ def test_files_are_complete_and_the_same_bytes(tmp_path):
     assert json.loads((tmp_path / "a/metrics.json").read_text()) == metrics
 
 
+def act_dcf(bonafide, spoof):
+    return detection.act_dcf(DetectionCurve.of(bonafide, spoof))
+
+
+def cllr(bonafide, spoof):
+    return detection.cllr(DetectionCurve.of(bonafide, spoof))
+
+
+def min_cllr(bonafide, spoof):
+    return detection.min_cllr(DetectionCurve.of(bonafide, spoof))
+
+
 def test_calibrated_figures_stand_beside_those_of_the_scores_as_they_are():
     scores, protocol = make(gap=3)
     found, plain = (detection_report(scores, protocol, settings=QUICK, calibration=line) for line in (LINE, None))
@@ -176,6 +189,13 @@ def test_calibrated_figures_stand_beside_those_of_the_scores_as_they_are():
     expected = cllr(LINE.llr(scores["cm_score"])[bonafide & english], LINE.llr(scores["cm_score"])[~bonafide & english])
     assert rows.loc[("language", "en"), "cllr_calibrated"] == expected
     assert rows.loc[("language", "de"), ["cllr", "cllr_calibrated"]].isna().all()  # too few
+
+
+def test_speakers_too_few_for_an_interval_are_said():
+    scores, protocol = make()
+    lone = protocol.assign(speaker=np.where(protocol["key"] == "bonafide", "one", "two"), source=None)
+    with pytest.raises(InputError, match=r"no resample holds both keys.*set the number of resamples to 0"):
+        detection_report(scores, lone, settings=Settings(resamples=1, seed=0))  # draws `two` twice
 
 
 def test_a_calibration_that_misleads_is_warned_of():

@@ -7,8 +7,9 @@ import pytest
 from earmark.corpora.sources import UNSEEN
 from earmark.ensemble.fusion import FUSION, Ensemble
 from earmark.evaluation.tracing import Answers, coverage, distances, draw, join_answers, mark, quadrants, tracing_report
+from earmark.metrics.detection import auroc
 from earmark.metrics.frechet import frechet_distance
-from earmark.metrics.tracing import auroc
+from earmark.metrics.tracing import rejection_curve
 from earmark.scoring.outputs import Output
 
 SOURCES = ("a", "b", "c")
@@ -72,7 +73,8 @@ def test_figures_are_those_of_the_metrics_and_every_system_has_its_row(found):
     table = report.tables["tracing"].set_index(["trials", "system"])
     own = join_answers(mark(protocol, answers), answers.answers)
     scores = own["ood_score"].to_numpy()
-    assert table.loc[("all", FUSION), "auroc"] == auroc(scores[:60], scores[60:]) == report.metrics["one/tracing/auroc"]
+    area = auroc(rejection_curve(scores[:60], scores[60:]))
+    assert table.loc[("all", FUSION), "auroc"] == area == report.metrics["one/tracing/auroc"]
     assert table.loc[("all", "flipped"), "auroc"] == pytest.approx(1 - report.metrics["one/tracing/auroc"])
     assert report.metrics["one/tracing/accuracy"] == (own["answer"] == own["source"])[:60].mean() > 0.9
     assert (report.metrics["one/tracing/known"], report.metrics["one/tracing/unseen"]) == (60, 20)

@@ -3,7 +3,8 @@ import pytest
 from scipy.stats import norm
 
 from earmark import InputError
-from earmark.metrics.detection import cllr
+from earmark.metrics import detection
+from earmark.metrics.detection import DetectionCurve
 from earmark.model.calibration import Calibration, probability_of_spoof
 
 RNG = np.random.default_rng(0)
@@ -12,6 +13,10 @@ TRUE = np.concatenate([RNG.normal(1, 1, 4000), RNG.normal(-1, 1, 1000)])
 BONAFIDE = np.arange(5000) < 4000
 SCORES = 5 * TRUE + 3
 LOWEST = SCORES - 5 * RNG.random(5000)  # of an utterance's windows
+
+
+def cllr(bonafide, spoof):
+    return detection.cllr(DetectionCurve.of(bonafide, spoof))
 
 
 def test_the_llr_is_that_of_the_distributions_whatever_the_share_of_keys():

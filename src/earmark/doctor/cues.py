@@ -23,7 +23,8 @@ from sklearn.preprocessing import OneHotEncoder, SplineTransformer
 
 from earmark.corpora.protocol import SPLITS
 from earmark.doctor.findings import Finding, judge
-from earmark.metrics.bootstrap import draw_weights, number_clusters
+from earmark.metrics.bootstrap import Clusters, intervals
+from earmark.metrics.detection import Ranked, auroc
 from earmark.params.doctor import DoctorParams
 
 MEASURED = ("level_dbfs", "peak_dbfs", "leading_silence", "trailing_silence", "silence_share", "duration", "bandwidth_hz")
@@ -133,21 +134,15 @@ def _row(
 
 def area(scores: NDArray[np.float64], trials: Trials, settings: DoctorParams, seed: int) -> tuple[float, float, float]:
     """AUC of (r,) scores, higher = more bona fide, with an interval over speakers and sources."""
-    order = np.argsort(scores, kind="stable")
-    key, rows = trials.is_bonafide[order], trials.rows.iloc[order]
-    last = np.flatnonzero(np.append(np.diff(scores[order]) > 0, True))
-    clusters = number_clusters(key, trials.tied[order].tolist(), rows["source"].tolist())
-    generator = np.random.default_rng(seed)
-    draws = [_weighted_area(key, last, draw_weights(*clusters, generator)) for _ in range(settings.resamples)]
-    tail = (1 - settings.confidence) / 2
-    low, high = np.nanquantile(draws, [tail, 1 - tail]) if np.isfinite(draws).any() else (0.0, 1.0)
-    return _weighted_area(key, last, np.ones(len(key))), float(low), float(high)
+    order = np.argsort(scores, kind="stable")  # speakers and sources are numbered as they come up, so that resamples follow the order
+    ranked = Ranked.of(scores[order], trials.is_bonafide[order])
+    clusters = Clusters.of(ranked.is_bonafide, trials.tied[order].tolist(), trials.rows["source"].iloc[order].tolist())
 
+    def figures(weights: NDArray[np.float64]) -> dict[str, float]:
+        return {"auc": auroc(ranked.curve(weights))}
 
-def _weighted_area(key: NDArray[np.bool_], last: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
-    """AUC of trials in rising order of score, `last` of each distinct score; NaN when one key weighs nothing."""
-    bonafide, spoof = (np.append(0.0, np.cumsum(weights * part)[last]) for part in (key, ~key))
-    return float(1 - np.trapezoid(bonafide, spoof) / (bonafide[-1] * spoof[-1])) if bonafide[-1] * spoof[-1] > 0 else np.nan
+    found = intervals(figures, clusters, settings.resamples, seed, settings.confidence)
+    return auroc(ranked.curve()), *found.get("auc", (0.0, 1.0))
 
 
 def predict(trials: Trials, measured: list[str], forms: list[str]) -> NDArray[np.float64]:

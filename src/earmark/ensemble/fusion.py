@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from earmark import InputError
 from earmark.corpora.sources import UNSEEN, Labels
 from earmark.ensemble.unseen import SCORES, Bank, unit
-from earmark.metrics.detection import DetectionCurve, eer_point
+from earmark.metrics.detection import auroc, eer_point
 from earmark.metrics.odds import logsumexp, softmax
-from earmark.metrics.tracing import auroc
+from earmark.metrics.tracing import rejection_curve
 from earmark.scoring.outputs import Matrix, Output
 from earmark.storage import checkpoint
 
@@ -89,7 +89,7 @@ class Ensemble:
             embeddings = fuse_embeddings(dev, shares)
             for score in SCORES if (~known).any() else ("nsd",):
                 ood = SCORES[score](bank, dev_logits, embeddings)
-                rank = auroc(ood[known], ood[~known]) if (~known).any() else 0.0
+                rank = auroc(rejection_curve(ood[known], ood[~known])) if (~known).any() else 0.0
                 if best is None or rank > best[0]:
                     best = rank, shares, score, bank, ood
         assert best is not None
@@ -213,7 +213,7 @@ def _reject(ood: Matrix, known: NDArray[np.bool_], fallback: float) -> tuple[flo
         )
         slope = 1 / max(float(np.std(ood)), 1e-12)
         return threshold, (slope, -slope * threshold)
-    threshold = -eer_point(DetectionCurve.of(-ood[known], -ood[~known]))[1]
+    threshold = -eer_point(rejection_curve(ood[known], ood[~known]))[1]
     centre, scale = float(ood.mean()), max(float(ood.std()), 1e-12)
     line = LogisticRegression(class_weight="balanced").fit(((ood - centre) / scale)[:, None], ~known)
     slope = float(line.coef_[0, 0]) / scale

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from earmark import InputError
+from earmark.metrics.distances import squared_distance, within_classes
 from earmark.metrics.odds import logsumexp, softmax
 
 Matrix = NDArray[np.float64]
@@ -38,25 +39,6 @@ class Bank:
         units = unit(embeddings)
         kept = np.argsort(labels, kind="stable")[np.linspace(0, len(labels) - 1, min(len(labels), NEIGHBOURS)).astype(np.int64)]
         return cls(logsumexp(logits, axis=1) @ units / len(units), units[kept].astype(np.float32), means, precision)
-
-
-def within_classes(embeddings: Matrix, labels: NDArray[np.int64]) -> tuple[Matrix, Matrix]:
-    """(M, E), (M,) numbers of S classes → means (S, E) and the inverse (E, E) of the covariance within classes."""
-    from sklearn.covariance import LedoitWolf
-
-    means = np.stack([embeddings[labels == number].mean(0) for number in range(labels.max() + 1)])
-    # shrunk towards a sphere, so that few utterances or flat dimensions leave it invertible; the floor serves equal embeddings
-    covariance = LedoitWolf(assume_centered=True).fit(embeddings - means[labels]).covariance_
-    floor = max(float(np.trace(covariance)) / len(covariance), 1e-12) * 1e-6
-    return means, np.linalg.inv(covariance + floor * np.eye(len(covariance)))
-
-
-def squared_distance(embeddings: Matrix, means: Matrix, precision: Matrix) -> Matrix:
-    """(N, E) → (N,) squared Mahalanobis distance to the nearest of the means (S, E)."""
-    # ‖x‖² + ‖μ‖² − 2·x·μ in the metric of the precision: one product for all means
-    shaped, centres = embeddings @ precision, means @ precision
-    own, theirs = np.einsum("ne,ne->n", shaped, embeddings), np.einsum("se,se->s", centres, means)
-    return (own[:, None] + theirs - 2 * shaped @ means.T).min(1)
 
 
 def nsd(bank: Bank, logits: Matrix, embeddings: Matrix) -> Matrix:

@@ -72,7 +72,8 @@ def breakdown(trials: pd.DataFrame, column: str, min_trials: int) -> pd.DataFram
         enough = min(bonafide.size, spoof.size) >= min_trials
         row["eer"] = detection.eer(DetectionCurve.of(bonafide, spoof)) if enough else float("nan")
         for figure, score in read.items():
-            row[figure] = detection.cllr(by_key(other, score)[0], by_key(part, score)[1]) if enough else float("nan")
+            both = by_key(other, score)[0], by_key(part, score)[1]
+            row[figure] = detection.cllr(DetectionCurve.of(*both)) if enough else float("nan")
         rows.append(row)
     return pd.DataFrame(rows)
 

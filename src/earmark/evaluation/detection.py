@@ -3,19 +3,20 @@
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from earmark import InputError
 from earmark.corpora.protocol import headline
-from earmark.evaluation.breakdowns import breakdowns, by_key, decisions, parts, variants
+from earmark.evaluation.breakdowns import breakdowns, decisions, parts, variants
 from earmark.evaluation.scorefile import join
 from earmark.metrics import detection
-from earmark.metrics.bootstrap import intervals
-from earmark.metrics.cost_intervals import cost_intervals, decision_losses, information_losses
-from earmark.metrics.detection import AsvScores, Costs, DetectionCurve, TandemCost
+from earmark.metrics.bootstrap import Clusters, Figures, intervals
+from earmark.metrics.detection import AsvScores, Costs, Ranked, TandemCost
 from earmark.model.calibration import Calibration
 
 LOG = logging.getLogger(__name__)
@@ -74,34 +75,45 @@ def detection_report(
 
 
 def _headline_row(name: str, trials: pd.DataFrame, asv: AsvScores | None, settings: Settings, corpus: str) -> dict[str, Any]:
-    bonafide, spoof = by_key(trials)
+    key = (trials["key"] == "bonafide").to_numpy(bool)
     try:
-        curve = DetectionCurve.of(bonafide, spoof)
+        rankings = {score: Ranked.of(trials[score], key) for score in ("cm_score", "llr") if score in trials}
+        error_rate, threshold = detection.eer_point(rankings["cm_score"].curve())
     except InputError as error:
         raise InputError(f"corpus {corpus}, {name}: {error}") from None
-    error_rate, threshold = detection.eer_point(curve)
-    row: dict[str, Any] = {"trials": name, "bonafide": bonafide.size, "spoof": spoof.size, "eer": error_rate, "eer_threshold": threshold}
-    row["min_dcf"] = detection.min_dcf(curve, settings.costs)
-    row["act_dcf"] = detection.act_dcf(bonafide, spoof, settings.costs, settings.threshold)
-    row |= {"cllr": detection.cllr(bonafide, spoof), "cllr_min": detection.min_cllr(bonafide, spoof)}
-    if "llr" in trials:
-        row["act_dcf_calibrated"] = detection.act_dcf(*by_key(trials, "llr"), settings.costs)
-        row["cllr_calibrated"] = detection.cllr(*by_key(trials, "llr"))
     tandem = {"min_tdcf_legacy": detection.tandem_legacy(asv), "min_tdcf_2021": detection.tandem_2021(asv)} if asv else {}
-    row |= {name: cost.least(curve.miss, curve.false_alarm) for name, cost in tandem.items()}
-    return row | (_interval_columns(trials, settings, tandem) if settings.resamples else {})
+    figures = partial(_figures, rankings, tandem, settings)
+    row: dict[str, Any] = {"trials": name, "bonafide": int(key.sum()), "spoof": int((~key).sum())}
+    row |= {"eer": error_rate, "eer_threshold": threshold, **figures()}
+    if settings.resamples:
+        speakers, sources = (list(trials[name]) if name in trials else None for name in ("speaker", "source"))
+        row |= _interval_columns(figures, Clusters.of(key, speakers, sources), settings)
+    return row
 
 
-def _interval_columns(trials: pd.DataFrame, settings: Settings, tandem: Mapping[str, TandemCost]) -> dict[str, float]:
-    scores, key = trials["cm_score"].to_numpy(np.float64), (trials["key"] == "bonafide").to_numpy(bool)
-    speakers, sources = (list(trials[name]) if name in trials else None for name in ("speaker", "source"))
-    losses = {"act_dcf": decision_losses(scores, key, settings.costs, settings.threshold)}
-    if "llr" in trials:
-        losses["act_dcf_calibrated"] = decision_losses(trials["llr"], key, settings.costs)
-        losses["cllr_calibrated"] = information_losses(trials["llr"], key)
-    drawn = {"resamples": settings.resamples, "seed": settings.seed}
-    found = intervals(scores, key, speakers, sources, costs=settings.costs, tandem=tandem, **drawn)
-    found |= cost_intervals(scores, key, losses, speakers, sources, **drawn)
+def _figures(
+    rankings: Mapping[str, Ranked], tandem: Mapping[str, TandemCost], settings: Settings, weights: NDArray[np.float64] | None = None
+) -> dict[str, float]:
+    """Figures of all trials, or of a resample that holds each as often as its weight (r,) says."""
+    curve = rankings["cm_score"].curve(weights)
+    found = {
+        "eer": detection.eer(curve),
+        "min_dcf": detection.min_dcf(curve, settings.costs),
+        "act_dcf": detection.act_dcf(curve, settings.costs, settings.threshold),
+        "cllr": detection.cllr(curve),
+        "cllr_min": detection.min_cllr(curve),
+    }
+    if "llr" in rankings:
+        calibrated = rankings["llr"].curve(weights)
+        found["act_dcf_calibrated"] = detection.act_dcf(calibrated, settings.costs)
+        found["cllr_calibrated"] = detection.cllr(calibrated)
+    return found | {name: cost.least(curve.miss, curve.false_alarm) for name, cost in tandem.items()}
+
+
+def _interval_columns(figures: Figures, clusters: Clusters, settings: Settings) -> dict[str, float]:
+    found = intervals(figures, clusters, settings.resamples, settings.seed)
+    if not found:
+        raise InputError("no resample holds both keys: too few speakers or sources for an interval, set the number of resamples to 0")
     return {f"{figure}_{end}": value for figure, pair in found.items() for end, value in zip(("low", "high"), pair, strict=True)}
 
 

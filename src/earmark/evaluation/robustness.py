@@ -14,8 +14,8 @@ from earmark.audio.decode import read
 from earmark.audio.degrade import degradations
 from earmark.corpora.protocol import headline
 from earmark.features.recording import Recording
-from earmark.metrics.bootstrap import intervals
-from earmark.metrics.detection import DetectionCurve, cllr, eer
+from earmark.metrics.bootstrap import Clusters, intervals
+from earmark.metrics.detection import Ranked, cllr, eer
 from earmark.model import bundle
 from earmark.model.system import System
 from earmark.params import ComputeParams, RobustnessParams
@@ -70,21 +70,23 @@ def summarise(trials: pd.DataFrame, params: RobustnessParams, seed: int) -> pd.D
     many = trials.groupby("corpus").apply(lambda part: len(part[["degradation", "level"]].drop_duplicates()))
     for (corpus, degradation, level), part in trials.groupby(["corpus", "degradation", "level"], sort=False):
         key = (part["key"] == "bonafide").to_numpy()
-        curve = DetectionCurve.of(part["cm_score"][key], part["cm_score"][~key])
+        ranked = Ranked.of(part["cm_score"], key)
         row: dict[str, Any] = {"corpus": corpus, "degradation": degradation, "level": level}
-        row |= {"trials_bonafide": int(key.sum()), "trials_spoof": int((~key).sum()), "eer": eer(curve)}
-        row |= dict(zip(("eer_low", "eer_high"), _interval(part, key, 1 - (1 - params.level) / many[corpus], params, seed), strict=True))
-        rows.append(row | {"cllr": cllr(part["llr"][key], part["llr"][~key])})
+        row |= {"trials_bonafide": int(key.sum()), "trials_spoof": int((~key).sum()), "eer": eer(ranked.curve())}
+        level = 1 - (1 - params.level) / many[corpus]
+        row |= dict(zip(("eer_low", "eer_high"), _interval(ranked, part, level, params, seed), strict=True))
+        rows.append(row | {"cllr": cllr(Ranked.of(part["llr"], key).curve())})
     return pd.DataFrame(rows)
 
 
-def _interval(part: pd.DataFrame, key: NDArray[np.bool_], level: float, params: RobustnessParams, seed: int) -> tuple[float, float]:
+def _interval(ranked: Ranked, part: pd.DataFrame, level: float, params: RobustnessParams, seed: int) -> tuple[float, float]:
     """Of a row's EER; NaN where speakers or sources are too few for one."""
-    try:
-        clusters = part["speaker"].tolist(), part["source"].tolist()
-        return intervals(part["cm_score"], key, *clusters, resamples=params.resamples, seed=seed, level=level)["eer"]
-    except InputError:
-        return np.nan, np.nan
+
+    def figures(weights: NDArray[np.float64]) -> dict[str, float]:
+        return {"eer": eer(ranked.curve(weights))}
+
+    clusters = Clusters.of(ranked.is_bonafide, part["speaker"].tolist(), part["source"].tolist())
+    return intervals(figures, clusters, params.resamples, seed, level).get("eer", (np.nan, np.nan))
 
 
 def _score(system: System, trial: Any, params: RobustnessParams, seed: int) -> list[dict[str, Any]]:

@@ -15,9 +15,9 @@ from scipy.stats import binomtest
 
 from earmark.ensemble.fusion import FILE, FUSION, Ensemble, load
 from earmark.evaluation import tracing_figures as figures
+from earmark.metrics.bootstrap import Clusters, intervals
 from earmark.metrics.frechet import frechet_distance
-from earmark.metrics.tracing import Identification, auroc, identify, reject
-from earmark.metrics.tracing_intervals import tracing_intervals
+from earmark.metrics.tracing import Identification, Traced, identify
 from earmark.scoring.outputs import Matrix
 from earmark.storage.files import read_table
 
@@ -114,37 +114,26 @@ def join_answers(rows: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
 
 def rate(rows: pd.DataFrame, system: str) -> dict[str, Any]:
     """One row of figures; those that the trials cannot give are left out."""
-    known, unseen = rows[rows["known"]], rows[~rows["known"]]
-    row: dict[str, Any] = {"system": system, "known": len(known), "unseen": len(unseen)}
-    if len(known):
-        named = identification(known)
-        row |= {"accuracy": named.accuracy, "macro_f1": named.macro_f1}
-    if len(known) and len(unseen):
-        right = (known["answer"] == known["source"]).to_numpy()
-        found = reject(known["ood_score"], unseen["ood_score"], right)
-        row |= {"auroc": found.auroc, "eer": found.eer, "fpr95": found.fpr95, "eer_classification": found.eer_classification}
-        row |= {"oscr": found.oscr, "mean_auroc": float(per_unseen(rows)["auroc"].mean())}
-    return row
+    known = int(rows["known"].sum())
+    return {"system": system, "known": known, "unseen": len(rows) - known} | (traced(rows).figures() if len(rows) else {})
 
 
 def interval_columns(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, float]:
     """Ends of the figures' intervals, clustered by speaker and source."""
     speakers = list(rows["speaker"]) if "speaker" in rows else None
-    source, answer, score, known = (rows[name].tolist() for name in ("source", "answer", "ood_score", "known"))
-    found = tracing_intervals(source, answer, score, known, speakers, resamples=resamples, seed=seed)
+    clusters = Clusters.of(np.zeros(len(rows), bool), speakers, list(rows["source"]))
+    found = intervals(traced(rows).figures, clusters, resamples, seed)
     return {f"{figure}_{end}": value for figure, pair in found.items() for end, value in zip(("low", "high"), pair, strict=True)}
+
+
+def traced(rows: pd.DataFrame) -> Traced:
+    """Trials and answers as the metrics take them."""
+    return Traced.of(rows["source"].tolist(), rows["answer"].tolist(), rows["ood_score"], rows["known"])
 
 
 def identification(known: pd.DataFrame) -> Identification:
     """How the known-source trials are named."""
     return identify(known["source"].tolist(), known["answer"].tolist())
-
-
-def per_unseen(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row an unseen source: trials and AUROC against all known-source trials; a mean over them lets no large source rule."""
-    known = rows.loc[rows["known"], "ood_score"]
-    groups = rows[~rows["known"]].groupby("source")["ood_score"]
-    return pd.DataFrame([{"source": name, "trials": len(scores), "auroc": auroc(known, scores)} for name, scores in groups])
 
 
 def coverage(rows: pd.DataFrame) -> dict[str, float]:
@@ -168,7 +157,7 @@ def _breakdowns(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
         named = identification(known)
         tables |= {"tracing_sources": named.per_source, "tracing_confusion": named.confusion.rename_axis("truth").reset_index()}
         if len(known) < len(rows):
-            tables["tracing_unseen"] = per_unseen(rows)
+            tables["tracing_unseen"] = traced(rows).per_unseen()
     return tables
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from earmark.metrics.detection import DetectionCurve
-from earmark.metrics.tracing import auroc
+from earmark.metrics.detection import auroc
+from earmark.metrics.tracing import rejection_curve
 from earmark.report.figures import BLUE, CYCLE, GREY, RED, STYLE, panels, project, sample_rows, save, scatter_sources
 
 
@@ -35,8 +35,8 @@ def draw_roc(path: Path, curves: Mapping[str, tuple[NDArray, NDArray]], name: st
     """Share of unseen-source trials rejected over share of known-source ones rejected, a line a system: ood_score of known and unseen."""
     figure, (axes,) = panels(1, 5.4, 5.0)
     for number, (system, (known, unseen)) in enumerate(curves.items()):
-        curve = DetectionCurve.of(-known, -unseen)
-        label = f"{system}: AUROC {auroc(known, unseen):.3f}"
+        curve = rejection_curve(known, unseen)
+        label = f"{system}: AUROC {auroc(curve):.3f}"
         axes.plot(curve.miss, 1 - curve.false_alarm, color=CYCLE[number % len(CYCLE)], label=label, lw=1.2 if number else 2.4)
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
     axes.set(xlim=(0, 1), ylim=(0, 1.005), aspect="equal", xlabel="known source rejected", ylabel="unseen source rejected")

@@ -1,17 +1,32 @@
-"""Detection metrics, pure functions of score arrays. Orientation everywhere: a higher score is more bona fide.
+"""Detection metrics, each defined once, on a curve. Orientation everywhere: a higher score is more bona fide.
 
-Legend: n distinct scores, b bona fide trials, s spoofed trials.
+A curve is of all trials, or of those that a resample of the bootstrap holds: a trial of weight k counts as k trials.
+
+Legend: r trials, n distinct scores, b bona fide trials, s spoofed trials.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression
+from scipy.special import xlogy
 
 from earmark import InputError
 
 Scores = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+class MissingKey(InputError):
+    """No trial of one of the two keys: error rates need both."""
+
+    @classmethod
+    def of(cls, what: str) -> Self:
+        """Say which."""
+        return cls(f"no {what} trial: error rates need both keys, bonafide and spoof")
 
 
 @dataclass(frozen=True)
@@ -50,33 +65,95 @@ class TandemCosts:
 
 
 @dataclass(frozen=True)
+class Ranked:
+    """Trials sorted once by score, so that each curve of them costs one pass."""
+
+    scores: Scores  # (r,) in the order of the trials
+    is_bonafide: NDArray[np.bool_]  # (r,)
+    order: Rows  # (r,) trials by rising score
+    last: Rows  # (n,) place in that order of the last trial of each distinct score
+    thresholds: Scores  # (n+1,) one below all scores, then each distinct score
+
+    @classmethod
+    def of(cls, scores: ArrayLike, is_bonafide: ArrayLike) -> Self:
+        """(r,) scores and keys. Errors: InputError when there is no score, or one is not finite."""
+        array, key = np.asarray(scores, dtype=np.float64).ravel(), np.asarray(is_bonafide, dtype=bool)
+        if array.size == 0 or not np.isfinite(array).all():
+            for what, rows in (("bona fide", key), ("spoofed", ~key)):
+                check(array[rows], what)
+        order = np.argsort(array, kind="stable")
+        rising = array[order]
+        last = np.flatnonzero(np.append(rising[1:] != rising[:-1], True))
+        return cls(array, key, order, last, np.append(rising[0] - 0.001, rising[last]))
+
+    def curve(self, weights: Scores | None = None) -> "DetectionCurve":
+        """Curve of all trials, or of a resample that holds each trial as often as its weight (r,) says.
+
+        Errors: MissingKey when no trial of a key is held.
+        """
+        held = np.ones(len(self.scores)) if weights is None else weights
+        rising = held if weights is None else held.take(self.order)
+        rejected = self.up_to(rising * self.rising)
+        spoof = self.up_to(rising) - rejected
+        for what, mass in (("bona fide", rejected[-1]), ("spoofed", spoof[-1])):
+            if mass == 0:
+                raise MissingKey.of(what)
+        return DetectionCurve(self, held, rejected, spoof[-1] - spoof)
+
+    def up_to(self, weights: Scores) -> Scores:
+        """(r,) weights by rising score → (n+1,) their sums over the trials at or below each threshold."""
+        return np.append(0.0, np.cumsum(weights).take(self.last))
+
+    @cached_property
+    def rising(self) -> NDArray[np.bool_]:
+        """(r,) keys by rising score: whether a trial is bona fide."""
+        return self.is_bonafide[self.order]
+
+    @cached_property
+    def step(self) -> Rows:
+        """(r,) number of each trial's score among the distinct ones."""
+        return np.searchsorted(self.thresholds[1:], self.scores)
+
+    @cached_property
+    def losses(self) -> tuple[tuple[Rows, Scores], tuple[Rows, Scores]]:
+        """Trials of either key, bona fide first, and each one's part of Cllr in nats."""
+        bonafide, spoof = np.flatnonzero(self.is_bonafide), np.flatnonzero(~self.is_bonafide)
+        return (bonafide, np.logaddexp(0, -self.scores[bonafide])), (spoof, np.logaddexp(0, self.scores[spoof]))
+
+
+@dataclass(frozen=True)
 class DetectionCurve:
-    """Error rates at every threshold that tells trials apart: three (n+1,) arrays, from one sort of all scores.
+    """Error rates at every threshold that tells trials apart.
 
     A trial is accepted when its score lies above the threshold. Equal scores share one threshold, since none could part them, so the
     order of the trials never matters and a constant score has an EER of one half.
     """
 
-    thresholds: Scores
-    miss: Scores  # share of bona fide trials rejected, rising from 0 to 1
-    false_alarm: Scores  # share of spoofed trials accepted, falling from 1 to 0
+    ranked: Ranked
+    weights: Scores  # (r,) how often each trial is held
+    rejected: Scores  # (n+1,) weight of the bona fide trials at or below each threshold, rising from 0
+    accepted: Scores  # (n+1,) weight of the spoofed trials above each threshold, falling to 0
 
     @classmethod
-    def of(cls, bonafide: ArrayLike, spoof: ArrayLike) -> Self:
+    def of(cls, bonafide: ArrayLike, spoof: ArrayLike) -> "DetectionCurve":
         """Curve of (b,) and (s,) scores. Errors: InputError when a key has no trial or a score is not finite."""
-        accepted, refused = check(bonafide, "bona fide"), check(spoof, "spoofed")
-        scores = np.concatenate([accepted, refused])
-        order = np.argsort(scores, kind="stable")
-        thresholds = scores[order]
-        is_bonafide = order < accepted.size
-        last = np.flatnonzero(np.append(thresholds[1:] != thresholds[:-1], True))
-        missed = np.cumsum(is_bonafide)[last]
-        alarms = refused.size - (last + 1 - missed)
-        return cls(
-            np.concatenate([[thresholds[0] - 0.001], thresholds[last]]),
-            np.concatenate([[0.0], missed / accepted.size]),
-            np.concatenate([[1.0], alarms / refused.size]),
-        )
+        both = np.ravel(bonafide), np.ravel(spoof)
+        return Ranked.of(np.concatenate(both), np.repeat([True, False], [len(part) for part in both])).curve()
+
+    @property
+    def thresholds(self) -> Scores:
+        """(n+1,) rising."""
+        return self.ranked.thresholds
+
+    @cached_property
+    def miss(self) -> Scores:
+        """(n+1,) share of bona fide trials rejected, rising from 0 to 1."""
+        return self.rejected / self.rejected[-1]
+
+    @cached_property
+    def false_alarm(self) -> Scores:
+        """(n+1,) share of spoofed trials accepted, falling from 1 to 0."""
+        return self.accepted / self.accepted[0]
 
 
 @dataclass(frozen=True)
@@ -121,7 +198,7 @@ def check(scores: ArrayLike, what: str) -> Scores:
     """Scores as a flat float64 array. Errors: InputError when there is none, or one is NaN or infinite."""
     array = np.asarray(scores, dtype=np.float64).ravel()
     if array.size == 0:
-        raise InputError(f"no {what} trial: error rates need both keys, bonafide and spoof")
+        raise MissingKey.of(what)
     if not np.isfinite(array).all():
         bad = np.count_nonzero(~np.isfinite(array))
         raise InputError(f"{bad} of {array.size} {what} scores are NaN or infinite: score those trials again")
@@ -145,31 +222,36 @@ def min_dcf(curve: DetectionCurve, costs: Costs = Costs()) -> float:
     return float(np.min(miss * curve.miss + false_alarm * curve.false_alarm))
 
 
-def act_dcf(bonafide: ArrayLike, spoof: ArrayLike, costs: Costs = Costs(), threshold: float | None = None) -> float:
-    """Detection cost at `threshold`; without one at the threshold that is right for log-likelihood ratios."""
-    at = costs.bayes_threshold if threshold is None else threshold
+def act_dcf(curve: DetectionCurve, costs: Costs = Costs(), threshold: float | None = None) -> float:
+    """Detection cost of accepting from `threshold` on; without one from where it is right for log-likelihood ratios."""
+    at = np.searchsorted(curve.thresholds[1:], costs.bayes_threshold if threshold is None else threshold)
     miss, false_alarm = costs.weights
-    missed = np.mean(check(bonafide, "bona fide") < at)
-    return float(miss * missed + false_alarm * np.mean(check(spoof, "spoofed") >= at))
+    return float(miss * curve.miss[at] + false_alarm * curve.false_alarm[at])
 
 
-def cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
+def cllr(curve: DetectionCurve) -> float:
     """Cost of scores read as natural-log likelihood ratios, in bits; 1 = no information (Brümmer and du Preez 2006)."""
-    missed = np.logaddexp(0, -check(bonafide, "bona fide")).mean()
-    return float((missed + np.logaddexp(0, check(spoof, "spoofed")).mean()) / 2 / np.log(2))
+    held = curve.rejected[-1], curve.accepted[0]
+    missed, alarms = (
+        np.sum(curve.weights.take(rows) * losses) / mass for (rows, losses), mass in zip(curve.ranked.losses, held, strict=True)
+    )
+    return float((missed + alarms) / 2 / np.log(2))
 
 
-def min_cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
+def min_cllr(curve: DetectionCurve) -> float:
     """Least Cllr in bits that any rising calibration of these scores has: isotonic regression (Brümmer and du Preez 2006)."""
-    from sklearn.isotonic import IsotonicRegression  # a second to import, for this figure alone
+    bonafide, spoof = np.diff(curve.rejected) / curve.rejected[-1], -np.diff(curve.accepted) / curve.accepted[0]
+    held = np.flatnonzero(bonafide + spoof)
+    bonafide, spoof = bonafide[held], spoof[held]
+    mass = bonafide + spoof
+    pooled = isotonic_regression(bonafide / mass, weights=mass).blocks[:-1]
+    bonafide, spoof, mass = (np.add.reduceat(part, pooled) for part in (bonafide, spoof, mass))
+    return float(-np.sum(xlogy(bonafide, bonafide / mass) + xlogy(spoof, spoof / mass)) / np.log(4))
 
-    accepted, refused = check(bonafide, "bona fide"), check(spoof, "spoofed")
-    scores, key = np.concatenate([accepted, refused]), np.repeat([1.0, 0.0], [accepted.size, refused.size])
-    share = IsotonicRegression(y_min=0, y_max=1).fit_transform(scores, key)
-    odds = accepted.size / refused.size
-    with np.errstate(divide="ignore"):
-        missed, alarms = np.log1p((1 / share[: accepted.size] - 1) * odds), np.log1p(1 / ((1 / share[accepted.size :] - 1) * odds))
-    return float((missed.mean() + alarms.mean()) / 2 / np.log(2))
+
+def auroc(curve: DetectionCurve) -> float:
+    """Probability that a bona fide trial scores above a spoofed one, ties counting half; .5 = no information (Hanley and McNeil 1982)."""
+    return float(np.trapezoid((1 - curve.miss)[::-1], curve.false_alarm[::-1]))
 
 
 def tandem_legacy(asv: AsvScores, costs: TandemCosts = TandemCosts()) -> TandemCost:

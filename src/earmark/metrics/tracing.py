@@ -1,19 +1,26 @@
-"""Source-tracing metrics, pure functions of arrays. Orientation everywhere: a higher `ood_score` is more likely an unseen source.
+"""Source-tracing metrics, each defined once. Orientation everywhere: a higher `ood_score` is more likely an unseen source.
 
-Legend: n trials of known sources, u trials of unseen sources.
+Weights are those of a resample: a trial of weight k counts as k trials; without them each counts once.
+
+Legend: r trials, of which n are of known and u of unseen sources; S names of sources.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from earmark import InputError
-from earmark.metrics.detection import DetectionCurve, check, eer_point
+from earmark.metrics.detection import DetectionCurve, MissingKey, Ranked, auroc, check, eer
 
 SEEN_ACCEPTED = 0.95  # FPR95 is read where this share of known-source trials is accepted
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -26,59 +33,47 @@ class Identification:
     confusion: pd.DataFrame  # counts: rows truth, columns answer
 
 
-@dataclass(frozen=True)
-class Rejection:
-    """How unseen sources are told from known ones; fractions."""
-
-    auroc: float
-    eer: float
-    threshold: float  # accept as known up to this ood_score: the EER's
-    fpr95: float
-    eer_classification: float
-    crosses: bool  # whether the two curves of eer_classification meet
-    oscr: float
-
-
 def identify(truth: Sequence[str], answer: Sequence[str]) -> Identification:
     """(n,) true and (n,) named sources → figures over the sources that occur in `truth`.
 
     Errors: InputError when there is no trial, or the two differ in length.
     """
-    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score  # half a second, which no verdict has to wait for
-
     if len(truth) != len(answer) or not len(truth):
         raise InputError(f"{len(truth)} trials of known sources and {len(answer)} answers: give one answer for each, and at least one")
-    sources = sorted(set(truth))
-    names = sorted({*truth, *answer})
-    recall = np.asarray(recall_score(truth, answer, labels=sources, average=None, zero_division=0))
-    counts = pd.Series(list(truth)).value_counts()
+    names, (rows, columns) = _number(truth, answer)
+    counts = count(rows, columns, len(names), np.ones(len(rows)))
+    trials = counts.sum(1).astype(np.int64)
+    there = np.flatnonzero(trials)
+    per_source = {"source": [names[row] for row in there], "trials": trials[there], "recall": counts[there, there] / trials[there]}
     return Identification(
-        float(accuracy_score(truth, answer)),
-        float(f1_score(truth, answer, labels=sources, average="macro", zero_division=0)),
-        pd.DataFrame({"source": sources, "trials": [int(counts[source]) for source in sources], "recall": recall}),
-        pd.DataFrame(confusion_matrix(truth, answer, labels=names), index=names, columns=names),
+        accuracy(counts), macro_f1(counts), pd.DataFrame(per_source), pd.DataFrame(counts.astype(np.int64), index=names, columns=names)
     )
 
 
-def reject(seen: ArrayLike, unseen: ArrayLike, correct: ArrayLike) -> Rejection:
-    """ood_score of known (n,) and unseen (u,) trials, and whether each known one is named rightly (n,).
+def count(truth: Numbers, answer: Numbers, names: int, weights: Floats) -> Floats:
+    """(n,) numbers of the true and the named source → (S, S) weight of each true source (rows) under each name (columns)."""
+    cells = np.bincount(truth * names + answer, weights, names * names).astype(np.float64, copy=False)
+    return cells.reshape(names, names)
+
+
+def accuracy(counts: Floats) -> float:
+    """Share of trials that are named rightly, of (S, S) counts."""
+    return float(np.trace(counts) / counts.sum())
+
+
+def macro_f1(counts: Floats) -> float:
+    """Mean F1 over the true sources that occur, of (S, S) counts."""
+    true, named, both = counts.sum(1), counts.sum(0), np.diagonal(counts)
+    there = true > 0
+    return float(np.mean(2 * both[there] / (true + named)[there]))
+
+
+def rejection_curve(seen: ArrayLike, unseen: ArrayLike) -> DetectionCurve:
+    """Curve of ood_score of known (n,) and unseen (u,) trials: accepted is what is taken for known, from a falling score on.
 
     Errors: InputError when a side has no trial or a score is not finite.
     """
-    known, novel = check(seen, "known-source"), check(unseen, "unseen-source")
-    named = np.asarray(correct, dtype=bool).ravel()
-    if named.size != known.size:
-        raise InputError(f"{known.size} known-source scores and {named.size} answers: give one answer for each")
-    curve = DetectionCurve.of(-known, -novel)  # accepted = taken for known
-    rate, threshold = eer_point(curve)
-    tied, crosses = classification_eer(known, novel, named)
-    return Rejection(auroc(known, novel), rate, -threshold, false_positive_rate(curve), tied, crosses, oscr(known, novel, named))
-
-
-def auroc(seen: ArrayLike, unseen: ArrayLike) -> float:
-    """Probability that an unseen trial scores above a known one, ties counting half; .5 = no information."""
-    curve = DetectionCurve.of(-check(seen, "known-source"), -check(unseen, "unseen-source"))
-    return float(np.trapezoid((1 - curve.miss)[::-1], curve.false_alarm[::-1]))
+    return DetectionCurve.of(-check(seen, "known-source"), -check(unseen, "unseen-source"))
 
 
 def false_positive_rate(curve: DetectionCurve, accepted: float = SEEN_ACCEPTED) -> float:
@@ -86,24 +81,81 @@ def false_positive_rate(curve: DetectionCurve, accepted: float = SEEN_ACCEPTED) 
     return float(curve.false_alarm[1 - curve.miss >= accepted - 1e-12].min())
 
 
-def classification_eer(seen: NDArray, unseen: NDArray, correct: NDArray) -> tuple[float, bool]:
-    """EERc and whether its curves cross: a known trial is missed when it is rejected or named wrongly.
+def classification_curve(curve: DetectionCurve, right: Flags) -> DetectionCurve:
+    """The curve with known trials that are not named rightly, of (r,) all, missed at every threshold.
 
-    Misnamed trials are missed at every threshold, so the miss rate may stay above the false-alarm rate; the value is then the mean of
-    both where they are closest, like an EER's.
+    Its EER is EERc; its AUROC is OSCR, the area under the rate of known trials accepted and named rightly over the rate of unseen ones
+    accepted (Dhamija et al., 2018).
     """
-    floor = np.where(correct, -seen, -np.inf)
-    thresholds = np.unique(np.concatenate([-seen, -unseen]))
-    thresholds = np.concatenate([[np.nextafter(thresholds[0], -np.inf)], thresholds])
-    missed = np.searchsorted(np.sort(floor), thresholds, side="right") / seen.size
-    alarms = 1 - np.searchsorted(np.sort(-unseen), thresholds, side="right") / unseen.size
-    at = int(np.argmin(np.abs(missed - alarms)))
-    return float((missed[at] + alarms[at]) / 2), bool(missed[0] <= alarms[0])
+    named = curve.ranked.up_to((curve.weights * (right & curve.ranked.is_bonafide)).take(curve.ranked.order))
+    return replace(curve, rejected=named + (curve.rejected[-1] - named[-1]))
 
 
-def oscr(seen: NDArray, unseen: NDArray, correct: NDArray) -> float:
-    """Area under the rate of known trials accepted and named rightly over the rate of unseen ones accepted (Dhamija et al., 2018)."""
-    thresholds = np.unique(np.concatenate([seen, unseen]))
-    rightly = np.concatenate([[0], np.searchsorted(np.sort(seen[correct]), thresholds, side="right") / seen.size])
-    accepted = np.concatenate([[0], np.searchsorted(np.sort(unseen), thresholds, side="right") / unseen.size])
-    return float(np.trapezoid(rightly, accepted))
+def auroc_by_source(curve: DetectionCurve, source: Numbers) -> Floats:
+    """AUROC of each source's unseen trials against all known ones; (r,) numbers of sources → (S,), NaN where a source has none."""
+    rows = np.flatnonzero(~curve.ranked.is_bonafide)
+    accepted = 1 - curve.miss
+    outscored = (accepted[1:] + accepted[:-1])[curve.ranked.step[rows]] / 2  # share of known trials that score lower, ties counting half
+    weights, size = curve.weights[rows], int(source.max()) + 1
+    mass = np.bincount(source[rows], weights, size)
+    return np.divide(np.bincount(source[rows], weights * outscored, size), mass, out=np.full(size, np.nan), where=mass > 0)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """Trials of known and of unseen sources with what a tracer answers."""
+
+    names: list[str]  # S sources, true or named
+    truth: Numbers  # (r,) among them
+    answer: Numbers  # (r,) among them
+    ranked: Ranked  # by −ood_score; known sources are its bona fide
+
+    @classmethod
+    def of(cls, truth: Sequence[str], answer: Sequence[str], ood_score: ArrayLike, known: ArrayLike) -> Self:
+        """(r,) each. Errors: InputError when lengths differ, there is no trial, or a score is not finite."""
+        scores, marks = check(ood_score, "traced"), np.asarray(known, dtype=bool)
+        if {len(truth), len(answer), len(marks)} != {len(scores)}:
+            told = f"{len(scores)} scores, {len(truth)} sources, {len(answer)} answers, {len(marks)} marks"
+            raise InputError(f"{told}: give one of each a trial")
+        names, (rows, columns) = _number(truth, answer)
+        return cls(names, rows, columns, Ranked.of(-scores, marks))
+
+    def naming(self, weights: Floats | None = None) -> dict[str, float]:
+        """Accuracy and macro-F1 of known sources; nothing where no such trial is held."""
+        known = np.flatnonzero(self.ranked.is_bonafide)
+        held = np.ones(len(known)) if weights is None else weights[known]
+        counts = count(self.truth[known], self.answer[known], len(self.names), held)
+        return {"accuracy": accuracy(counts), "macro_f1": macro_f1(counts)} if counts.any() else {}
+
+    def rejection(self, weights: Floats | None = None) -> dict[str, float]:
+        """How unseen sources are told from known ones. Errors: MissingKey when no trial of either is held."""
+        curve = self.ranked.curve(weights)
+        named = classification_curve(curve, self.truth == self.answer)
+        return {
+            "auroc": auroc(curve),
+            "eer": eer(curve),
+            "fpr95": false_positive_rate(curve),
+            "eer_classification": eer(named),
+            "oscr": auroc(named),
+            "mean_auroc": float(np.nanmean(auroc_by_source(curve, self.truth))),
+        }
+
+    def figures(self, weights: Floats | None = None) -> dict[str, float]:
+        """Naming and rejection, what the trials can give of them."""
+        found = self.naming(weights)
+        with suppress(MissingKey):
+            found |= self.rejection(weights)
+        return found
+
+    def per_unseen(self) -> pd.DataFrame:
+        """A row an unseen source: trials and AUROC against all known-source trials; a mean over them lets no large source rule."""
+        areas = auroc_by_source(self.ranked.curve(), self.truth)
+        trials = np.bincount(self.truth[~self.ranked.is_bonafide], minlength=len(areas))
+        there = np.flatnonzero(trials)
+        return pd.DataFrame({"source": [self.names[row] for row in there], "trials": trials[there], "auroc": areas[there]})
+
+
+def _number(truth: Sequence[str], answer: Sequence[str]) -> tuple[list[str], tuple[Numbers, Numbers]]:
+    """Sorted names of all sources, and the number of each trial's true and named one."""
+    numbers, names = pd.factorize(np.asarray([*truth, *answer], dtype=object), sort=True)
+    return [str(name) for name in names], (numbers[: len(truth)].astype(np.int64), numbers[len(truth) :].astype(np.int64))

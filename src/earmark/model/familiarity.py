@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.ensemble.unseen import squared_distance, within_classes
+from earmark.metrics.distances import squared_distance, within_classes
 
 Matrix = NDArray[np.float64]
 

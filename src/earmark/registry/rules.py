@@ -4,16 +4,18 @@ A table of trials has the columns utterance_id, digest, corpus, key, speaker, so
 trials have answer, ood_score (higher = more likely unseen) and known.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from earmark.metrics import detection, tracing
-from earmark.metrics.bootstrap import FIGURES, Floats, interval, paired_draws
-from earmark.metrics.detection import DetectionCurve
-from earmark.metrics.paired import tracing_draws
+from earmark.metrics import detection
+from earmark.metrics.bootstrap import Clusters, Floats, difference, draws, interval
+from earmark.metrics.detection import MissingKey, Ranked
+from earmark.metrics.tracing import Traced
 from earmark.params import GateParams
 
 HIGHER_IS_BETTER = ("accuracy", "auroc")
@@ -57,26 +59,26 @@ def corpora(trials: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             yield str(name), part
 
 
-def both_keys(trials: pd.DataFrame) -> tuple[Floats, Floats]:
-    """llr of the bona fide and of the spoofed trials."""
-    scores, bonafide = trials["llr"].to_numpy(np.float64), (trials["key"] == "bonafide").to_numpy(bool)
-    return scores[bonafide], scores[~bonafide]
+def ranked(trials: pd.DataFrame) -> Ranked:
+    """Trials by their llr."""
+    return Ranked.of(trials["llr"], (trials["key"] == "bonafide").to_numpy(bool))
 
 
 def first_bounds(trials: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
     """Absolute bounds, in place of a champion."""
     for name, part in corpora(trials):
-        bonafide, spoof = both_keys(part)
-        yield bounded("first", name, "eer", detection.eer(DetectionCurve.of(bonafide, spoof)), gate.first.eer)
-        yield bounded("first", name, "cllr", detection.cllr(bonafide, spoof), gate.first.cllr)
+        curve = ranked(part).curve()
+        yield bounded("first", name, "eer", detection.eer(curve), gate.first.eer)
+        yield bounded("first", name, "cllr", detection.cllr(curve), gate.first.cllr)
 
 
 def calibration(trials: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
     """The calibrated score is worth something, and little would be saved by calibrating it better."""
     for name, part in corpora(trials):
-        actual = detection.cllr(*both_keys(part))
+        curve = ranked(part).curve()
+        actual = detection.cllr(curve)
         yield bounded("calibration", name, "cllr", actual, gate.calibration.cllr)
-        yield bounded("calibration", name, "calibration_loss", actual - detection.min_cllr(*both_keys(part)), gate.calibration.loss)
+        yield bounded("calibration", name, "calibration_loss", actual - detection.min_cllr(curve), gate.calibration.loss)
 
 
 def robustness(table: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
@@ -135,17 +137,21 @@ def compare(challenger: pd.DataFrame, champion: pd.DataFrame, gate: GateParams, 
 
 
 def _detection(new: pd.DataFrame, old: pd.DataFrame, gate: GateParams, seed: int) -> dict[str, Compared]:
-    first, second = (part["llr"].to_numpy(np.float64) for part in (old, new))
-    bonafide = (new["key"] == "bonafide").to_numpy(bool)
-    draws = paired_draws(first, second, bonafide, list(new["speaker"]), list(new["source"]), resamples=gate.resamples, seed=seed)
-    ours, theirs = _detection_figures(new), _detection_figures(old)
-    return {figure: Compared(ours[figure], theirs[figure], draws[figure]) for figure in FIGURES}
+    clusters = Clusters.of((new["key"] == "bonafide").to_numpy(bool), list(new["speaker"]), list(new["source"]))
+    return _compared(partial(_detection_figures, ranked(new)), partial(_detection_figures, ranked(old)), clusters, gate, seed)
 
 
-def _detection_figures(part: pd.DataFrame) -> dict[str, float]:
-    bonafide, spoof = both_keys(part)
-    curve = DetectionCurve.of(bonafide, spoof)
-    return {"eer": detection.eer(curve), "min_dcf": detection.min_dcf(curve), "cllr": detection.cllr(bonafide, spoof)}
+def _detection_figures(trials: Ranked, weights: Floats | None = None) -> dict[str, float]:
+    curve = trials.curve(weights)
+    return {"eer": detection.eer(curve), "min_dcf": detection.min_dcf(curve), "cllr": detection.cllr(curve)}
+
+
+def _compared(
+    new: Callable[..., dict[str, float]], old: Callable[..., dict[str, float]], clusters: Clusters, gate: GateParams, seed: int
+) -> dict[str, Compared]:
+    ours, theirs = new(), old()
+    drawn = draws(difference(old, new), clusters, gate.resamples, seed)
+    return {figure: Compared(ours[figure], theirs[figure], drawn[figure]) for figure in ours if figure in drawn}
 
 
 def traced(trials: pd.DataFrame) -> np.ndarray:
@@ -174,16 +180,17 @@ def _tracing(new: pd.DataFrame, old: pd.DataFrame, gate: GateParams, seed: int) 
     chosen = comparable(new, old)
     if not chosen.any():
         return {}
-    new, old = new[chosen], old[chosen]
-    known = new["known"].to_numpy(bool)
-    first, second = (((part["answer"] == part["source"]).to_numpy(bool), part["ood_score"].to_numpy(np.float64)) for part in (old, new))
-    draws = tracing_draws(first, second, known, list(new["speaker"]), list(new["source"]), resamples=gate.resamples, seed=seed)
-    found = {}
-    if known.any():
-        found["accuracy"] = Compared(float(second[0][known].mean()), float(first[0][known].mean()), draws["accuracy"])
-    if known.any() and not known.all():
-        areas = [tracing.auroc(scores[known], scores[~known]) for _, scores in (second, first)]
-        found["auroc"] = Compared(areas[0], areas[1], draws["auroc"])
+    ours, theirs = (
+        Traced.of(list(part["source"]), list(part["answer"]), part["ood_score"], part["known"]) for part in (new[chosen], old[chosen])
+    )
+    clusters = Clusters.of(np.zeros(np.count_nonzero(chosen), bool), list(new["speaker"][chosen]), list(new["source"][chosen]))
+    return _compared(partial(_tracing_figures, ours), partial(_tracing_figures, theirs), clusters, gate, seed)
+
+
+def _tracing_figures(model: Traced, weights: Floats | None = None) -> dict[str, float]:
+    found = model.naming(weights)
+    with suppress(MissingKey):
+        found["auroc"] = detection.auroc(model.ranked.curve(weights))
     return found
 
 
@@ -247,4 +254,4 @@ def _slice(part: pd.DataFrame, inside: np.ndarray) -> pd.DataFrame:
 
 
 def _eer(rows: pd.DataFrame) -> float:
-    return detection.eer(DetectionCurve.of(*both_keys(rows)))
+    return detection.eer(ranked(rows).curve())
