@@ -5,7 +5,6 @@ from importlib.resources import files
 
 from pydantic import BaseModel, ConfigDict
 
-from earmark.download.remotes import Digest
 from earmark.params.strict import parse_yaml
 
 
@@ -14,7 +13,7 @@ class _Entry(BaseModel):
 
 
 class File(_Entry):
-    """A file: its address, and what is known of its bytes; what is not known is pinned when it is first fetched."""
+    """A file: its address, and what is known of its bytes. SHA-256 decides; several MD5s are of editions that differ in nothing read."""
 
     address: str
     bytes: int | None = None
@@ -22,13 +21,23 @@ class File(_Entry):
     md5: str | tuple[str, ...] = ()
 
     @property
-    def digest(self) -> Digest:
-        """SHA-256 decides; several MD5s are of editions that differ in nothing that is read."""
-        return Digest(self.sha256, () if self.sha256 else (self.md5,) if isinstance(self.md5, str) else self.md5)
+    def md5s(self) -> tuple[str, ...]:
+        """Every MD5 that will do; none where SHA-256 decides."""
+        return () if self.sha256 else (self.md5,) if isinstance(self.md5, str) else self.md5
+
+    @property
+    def trusted(self) -> bool:
+        """Whether a digest of its bytes is known beforehand."""
+        return bool(self.sha256 or self.md5s)
+
+    @property
+    def digest(self) -> str:
+        """The digest in words, for people who bring the file by hand."""
+        return f"sha256 {self.sha256}" if self.sha256 else f"md5 {' or '.join(self.md5s)}" if self.md5s else "checksum not known"
 
 
 class Archive(_Entry):
-    """An archive, perhaps in parts, and the folder that it is unpacked to."""
+    """An archive, and the folder that it is unpacked to; `parts` are the pieces of one archive that was cut up, mostly one."""
 
     parts: tuple[File, ...]
     into: str = ""
@@ -61,4 +70,5 @@ class Catalogue(_Entry):
 @functools.cache
 def catalogue() -> Catalogue:
     """Read sources.yaml, which is part of the package."""
-    return Catalogue.model_validate(parse_yaml(files("earmark.download").joinpath("sources.yaml").read_bytes(), "sources.yaml"))
+    raw = files("earmark.download").joinpath("sources.yaml").read_bytes()
+    return Catalogue.model_validate(parse_yaml(raw, "sources.yaml"))

@@ -11,32 +11,30 @@ from pathlib import Path
 from typing import Any
 
 from earmark import InputError
-from earmark.download.errors import ChangedError, RemoteError
 from earmark.download.gather import Gathering
-from earmark.download.http import open_session
-from earmark.download.meter import Meter
-from earmark.download.part import unwritable
 from earmark.download.pins import Pins
+from earmark.download.places import exact
 from earmark.download.plan import Plan, plan
-from earmark.download.resolve import exact
-from earmark.download.transfer import Transfers
+from earmark.download.progress import Meter
+from earmark.download.s3errors import RemoteError
+from earmark.download.unpack import writing
 from earmark.files import write_json
 from earmark.params import DownloadParams
 
 log = logging.getLogger(__name__)
 RECORD = "download.json"
-CHANGES = 3  # times that a source may change while it is fetched
 
 
 def fetch_all(params: DownloadParams, output: Path) -> dict[str, float]:
     """Every source of params into its folder below `output`; what is there already is not fetched again. Errors: InputError."""
-    _make(output)
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
     figures = {f"{name}/bytes": fetch(source, output / name, params)["bytes"] for name, source in params.sources.items()}
     return {"sources": len(params.sources), **figures}
 
 
 def fetch(source: str, target: Path, params: DownloadParams, pins: Pins | None = None) -> dict[str, Any]:
-    """Fetch a name or address into `target`, and return its record. Errors: InputError; what is here of it is gone on with next time."""
+    """Fetch a name or address into `target`, and return its record. Errors: InputError. An interrupted download resumes."""
     wanted = plan(source)
     wanted.say_licence()
     if (record := read_record(target)) is not None:
@@ -75,47 +73,29 @@ def fetched_from(root: Path) -> dict[str, dict[str, str]]:
 
 def _fetch(wanted: Plan, target: Path, staging: Path, params: DownloadParams, pins: Pins) -> dict[str, Any]:
     try:
-        gathering, addresses = _gather(wanted, staging, params, pins)
+        with Meter(wanted.known.title) as meter:
+            content, found = Gathering(wanted, staging, params, pins, meter).run()
     except RemoteError as error:
         raise RemoteError(f"{error}\n{wanted.by_hand(staging)}") from None
-    content = gathering.content
     if wanted.weights:
         from earmark.download.weights import convert
 
         content = convert(content, staging / "converted")
     licence = wanted.known.licence or (read_record(content) or {}).get("licence")
     about = {"source": wanted.source, "title": wanted.known.title, "licence": licence, "homepage": wanted.known.homepage}
-    record = {**about, "addresses": addresses, "bytes": gathering.bytes}
+    record = {**about, **found}
     write_json(content / RECORD, record)
-    pins.keep(addresses)
+    pins.keep(found["addresses"])
     os.replace(content, target)
     shutil.rmtree(staging)
     return record
 
 
-def _gather(wanted: Plan, staging: Path, params: DownloadParams, pins: Pins) -> tuple[Gathering, dict[str, Any]]:
-    """Gather, and begin anew when something changed in between."""
-    for _ in range(CHANGES):
-        try:
-            with open_session(params.connections) as session, Meter(wanted.known.title) as meter, Transfers(params, meter) as transfers:
-                gathering = Gathering(wanted, staging, params, pins, session, transfers)
-                return gathering, gathering.run()
-        except ChangedError as error:
-            log.warning("%s changed while it was fetched: it is fetched anew", error)
-    raise InputError(f"{wanted.known.title}: changed {CHANGES} times while it was fetched: try again when its publisher is done")
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-
-
 @contextmanager
 def _held(staging: Path) -> Iterator[None]:
     """Keep other processes out of a staging folder."""
-    _make(staging)
+    with writing(staging):
+        staging.mkdir(parents=True, exist_ok=True)
     with (staging / ".lock").open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from earmark import InputError
-from earmark.download.errors import shown
+from earmark.download.redact import shown
 from earmark.files import write_json
 
 LOCK = "sources.lock.json"

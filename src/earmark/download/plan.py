@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from earmark import InputError
-from earmark.download.archive import is_archive
 from earmark.download.catalogue import Archive, File, Known, catalogue
-from earmark.download.errors import refuse_secrets, shown
-from earmark.download.http import name_of
-from earmark.download.resolve import is_local
+from earmark.download.places import is_local, name_of
+from earmark.download.redact import refuse_secrets, shown
+from earmark.download.unpack import is_archive
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +37,8 @@ class Plan:
             return (
                 f"Without network or access: run `earmark download {self.source}` where there is one, and bring its folder here as {target}"
             )
-        lines = [f"  {name(file.address)}  {file.digest.text}  from {shown(file.address)}" for file in self.files]
+        lines = [f"  {name_of(file.address)}  {file.digest}  from {shown(file.address)}" for file in self.files]
         return "\n".join((f"Without network or access: bring these files, put them into {staging}, and run it again:", *lines))
-
-
-def name(address: str) -> str:
-    """Name of the one file at an address."""
-    return Path(address).name if is_local(address) else name_of(address)
 
 
 def plan(source: str) -> Plan:

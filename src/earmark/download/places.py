@@ -1,0 +1,309 @@
+"""Where files are fetched from: https, S3, the hub, DVC repositories, this machine; each by its library, whole files at a time."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from earmark import InputError
+from earmark.download.catalogue import File
+from earmark.download.http import Stream
+from earmark.download.progress import Meter, each
+from earmark.download.redact import refuse_secrets, shown
+from earmark.download.s3errors import RemoteError, refusal, told
+from earmark.download.unpack import CHUNK, writing
+from earmark.files import remove
+from earmark.params import DownloadParams
+
+SCHEMES = ("https", "http", "s3", "hf", "dvc")
+HUB_CREDENTIALS = "set HF_TOKEN to a token that may read it, and accept its terms on its page if it has any"
+DVC_FORM = "write dvc://REPOSITORY@REVISION/PATH, where REPOSITORY is a folder or an address of git"
+DVC_CREDENTIALS = "access refused: give the credentials of the DVC remote in the environment"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Files that lie below `root` now, by name with what is known of them; the revision that they are of, where the place has any."""
+
+    root: Path
+    files: dict[str, File]
+    revision: str | None = None
+    local: bool = False  # the user's own: never moved
+
+
+def is_local(address: str) -> bool:
+    """Whether it is a folder or file of this machine. Errors: InputError for a scheme that is not known."""
+    scheme, separator, _ = address.partition("://")
+    if separator and scheme not in SCHEMES:
+        raise InputError(f"{scheme}://: not known; write {', '.join(f'{one}://' for one in SCHEMES)} or a path")
+    return not separator
+
+
+def name_of(address: str) -> str:
+    """Name of the one file at an address. Errors: InputError when it has none."""
+    name = PurePosixPath(address if is_local(address) else unquote(urlsplit(address).path)).name
+    if not name or name == "..":
+        raise InputError(f"{shown(address)}: names no file")
+    return name
+
+
+def fetch(file: File, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
+    """Fetch a file, or all files of a folder, at the `pinned` revision if there is one; what `folder` has of it already is kept.
+
+    Errors: RemoteError, InputError.
+    """
+    refuse_secrets(file.address)
+    if is_local(file.address):
+        return _local(Path(file.address))
+    scheme = file.address.partition("://")[0]
+    if scheme in ("http", "https"):
+        name = name_of(file.address)
+        Stream(file, folder / name, params, meter).fetch()
+        return Fetched(folder, {name: file})
+    place = {"s3": _s3, "hf": _hub, "dvc": _dvc}[scheme]
+    return place(file.address, folder, pinned, params, meter)
+
+
+def exact(address: str, revision: str | None) -> str:
+    """The address of just the revision that was fetched, from which the same bytes come again."""
+    if revision is None:
+        return address
+    if address.startswith("hf://"):
+        kind, repository, _, path = split_hub(address)
+        return f"hf://{'datasets/' if kind == 'dataset' else ''}{repository}@{revision}/{path}".rstrip("/")
+    repository, _, path = split_dvc(address)
+    return f"dvc://{repository}@{revision}/{path}"
+
+
+def _local(path: Path) -> Fetched:
+    if path.is_file():
+        return Fetched(path.parent, {path.name: File(address=str(path))}, local=True)
+    names = [file.relative_to(path).as_posix() for file in sorted(path.rglob("*")) if file.is_file()]
+    if not names:
+        raise InputError(f"{path}: neither a file nor a folder with files: check the path")
+    return Fetched(path, {name: File(address=str(path / name)) for name in names}, local=True)
+
+
+def _version(folder: Path, version: str) -> Path:
+    """The folder for files of one version; what an earlier run fetched of another one goes."""
+    own = folder / hashlib.sha256(version.encode()).hexdigest()[:16]
+    with writing(own):
+        own.mkdir(parents=True, exist_ok=True)
+        for other in folder.iterdir():
+            if other != own:
+                remove(other)
+    return own
+
+
+def _named(path: str, asked: str) -> str:
+    """Name of a file below the one, or the folder, that was asked for. Errors: InputError when it leads out."""
+    name = path.rpartition("/")[2] if path == asked else path.removeprefix(f"{asked.rstrip('/')}/" if asked else "")
+    if name.startswith("/") or ".." in name.split("/"):
+        raise InputError(f"its file {path!r} leads out of the folder")
+    return name
+
+
+def split_s3(address: str) -> tuple[str, str]:
+    """Bucket and key of s3://bucket/key. Errors: InputError when there is no bucket."""
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise InputError(f"{address}: write s3://bucket/key, or s3://bucket/prefix for a folder")
+    return bucket, key
+
+
+def s3_client(params: DownloadParams) -> Any:
+    """A client; credentials, region and AWS_ENDPOINT_URL come from the environment, as everywhere with boto3."""
+    import boto3
+    from botocore.config import Config
+
+    retries: Any = {"mode": "standard", "total_max_attempts": params.retries + 1}
+    timeout = params.timeout_seconds
+    config = Config(retries=retries, max_pool_connections=params.connections, connect_timeout=timeout, read_timeout=timeout)
+    return boto3.Session().client("s3", config=config)
+
+
+def _s3(address: str, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
+    """The object of this key, or all below it. boto3's transfer puts an object in its place when it is whole."""
+    from boto3.s3.transfer import TransferConfig
+
+    bucket, key = split_s3(address)
+    client, prefix = s3_client(params), f"{key.rstrip('/')}/" if key else ""
+    with told(address):
+        pages = list(client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key))
+    listed = {item["Key"]: item for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")}
+    found = {key: listed[key]} if key in listed else {name: item for name, item in listed.items() if name.startswith(prefix)}
+    if not found:
+        raise InputError(f"{address}: no object has this key, and none lies below it: check the address")
+    own = _version(folder, "".join(f"{name} {item['ETag']}\n" for name, item in found.items()))
+    one_by_one = TransferConfig(max_concurrency=params.connections if len(found) == 1 else 1, num_download_attempts=params.retries + 1)
+
+    def bring(name: str) -> None:
+        target = own / _named(name, key)
+        if target.exists():
+            return meter.skip(found[name]["Size"])
+        with told(f"s3://{bucket}/{name}"), writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            client.download_file(bucket, name, str(target), Callback=meter.add, Config=one_by_one)
+
+    meter.expect(sum(item["Size"] for item in found.values()))
+    each(bring, found, params.connections, meter)
+    return Fetched(own, {_named(name, key): File(address=f"s3://{bucket}/{name}") for name in found})
+
+
+def split_hub(address: str) -> tuple[str, str, str, str]:
+    """Kind (model, dataset), repository, revision and path. Errors: InputError saying how to write one."""
+    body = address.removeprefix("hf://")
+    kind = "dataset" if body.startswith("datasets/") else "model"
+    parts = body.removeprefix("datasets/").split("/", 2)
+    if len(parts) < 2 or not all(parts[:2]):
+        raise InputError(f"{address}: write hf://owner/name@revision or hf://datasets/owner/name@revision, with /path if wanted")
+    name, _, revision = parts[1].partition("@")
+    return kind, f"{parts[0]}/{name}", revision or "main", parts[2].strip("/") if len(parts) > 2 else ""
+
+
+@contextlib.contextmanager
+def _hub_told(address: str) -> Iterator[None]:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        raise refusal(error.response.status_code, address, HUB_CREDENTIALS) from None
+    except ValueError as error:  # a name that no repository can have
+        raise RemoteError(f"{address}: {error}") from None
+    except Exception as error:
+        broken = isinstance(error, OSError) and error.errno is None  # as its library reports files that are not whole
+        if broken or type(error).__module__.startswith("httpx"):
+            raise RemoteError(f"{address}: the hub does not answer, or broke off: check the network, then run it again") from None
+        raise
+
+
+def _hub(address: str, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
+    """A repository, or one folder or file of it, at one commit. Credentials: HF_TOKEN."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.hf_api import RepoFile
+
+    kind, repository, revision, path = split_hub(address)
+    endpoint = os.environ.get("HF_ENDPOINT")
+    with _hub_told(address):
+        api = HfApi(endpoint=endpoint)
+        commit = pinned or str(api.repo_info(repository, revision=revision, repo_type=kind).sha)
+        at: dict[str, Any] = {"repo_type": kind, "revision": commit}
+        listed = [entry for entry in api.list_repo_tree(repository, recursive=True, **at) if isinstance(entry, RepoFile)]
+    found = [entry for entry in listed if not path or entry.path == path or entry.path.startswith(f"{path}/")]
+    if not found:
+        raise InputError(f"{address}: holds no file {path}: check the address")
+    meter.expect(sum(entry.size for entry in found))
+    own = _version(folder, commit)
+    with _hub_told(address), writing(own):
+        only = [path, f"{path}/*"] if path else None
+        options = {"endpoint": endpoint, "max_workers": params.connections, "tqdm_class": _counting(meter)}
+        snapshot_download(repository, local_dir=own, allow_patterns=only, **at, **options)
+    known = {_named(entry.path, path): File(address=f"{address}: {entry.path}", sha256=entry.lfs and entry.lfs.sha256) for entry in found}
+    return Fetched((own / path).parent if found[0].path == path else own / path, known, commit)
+
+
+def _counting(meter: Meter) -> Any:
+    """The hub's progress bars, as silent ones that count for ours."""
+    from huggingface_hub.utils import tqdm
+
+    class Counting(tqdm):
+        def __init__(self, *arguments: Any, **options: Any):
+            self.counts = "snapshot_download" in str(options.get("name")) and "transfer" not in str(options.get("name"))
+            super().__init__(*arguments, **{**options, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            meter.add(int(n or 0) if self.counts else 0)
+
+    return Counting
+
+
+def split_dvc(address: str) -> tuple[str, str, str]:
+    """Repository, revision and path. Errors: InputError saying how to write one."""
+    repository, at, rest = address.removeprefix("dvc://").rpartition("@")
+    revision, _, path = rest.partition("/")
+    if not at or not repository or not revision:
+        raise InputError(f"{shown(address)}: {DVC_FORM}")
+    return repository, revision, path.strip("/")
+
+
+@contextlib.contextmanager
+def _dvc_told(address: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if (reason := _dvc_reason(error)) is None:
+            raise
+        raise RemoteError(f"{address}: {reason}") from None
+
+
+def _dvc_reason(error: BaseException) -> str | None:
+    """What is wrong with DVC, git or the remote's store; None for any other error."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from dvc.exceptions import DvcException
+    from dvc.scm import CloneError, RevError
+    from dvc_data.index.index import DataIndexDirError
+
+    if isinstance(error, DataIndexDirError) and error.__cause__:
+        return _dvc_reason(error.__cause__)  # the list of a folder's files could not be had: why?
+    reasons: tuple[tuple[Any, str], ...] = (
+        (RevError, "the repository has no such revision"),
+        (CloneError, "no git repository can be had there: check the address and git's credentials"),
+        (DvcException, f"DVC says: {' '.join(str(error).split())}"),
+        (FileNotFoundError, "tracked, but not in the DVC remote: `dvc push` it where it was made"),
+        ((PermissionError, ClientError, NoCredentialsError), DVC_CREDENTIALS),
+        ((OSError, BotoCoreError), f"the DVC remote does not answer ({type(error).__name__}): check the network, then run it again"),
+    )
+    return next((reason for kinds, reason in reasons if isinstance(error, kinds)), None)
+
+
+def _dvc(address: str, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
+    """The tracked file, or all of a tracked folder, through streams: DVC's own `get` may link to a store on this machine."""
+    from dvc.api import DVCFileSystem
+
+    repository, revision, path = split_dvc(address)
+    public = f"dvc://{shown(repository)}@{revision}/{path}"
+    with _dvc_told(public):
+        system = DVCFileSystem(repository, rev=revision)
+        scm = system.repo.scm
+        commit = scm.resolve_rev(revision) if hasattr(scm, "resolve_rev") else system.repo.get_rev()
+        found: dict[str, Any] = {path: system.info(path)} if system.isfile(path) else system.find(path, detail=True)
+    if not found:
+        raise InputError(f"{public}: nothing is tracked there: check path and revision")
+    own = _version(folder, commit)
+
+    def bring(entry: str) -> None:
+        target = own / _named(entry, path)
+        if not target.exists():
+            _dvc_copy(system, entry, target, f"{public}:{entry}", meter)
+
+    each(bring, found, params.connections, meter)
+    known = {_named(entry, path): File(address=f"{public}:{entry}", md5=_dvc_md5(info)) for entry, info in found.items()}
+    return Fetched(own, known, commit)
+
+
+def _dvc_copy(system: Any, entry: str, target: Path, title: str, meter: Meter) -> None:
+    aside = target.with_name(f".{target.name}.part")
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as stream:
+            for chunk in _dvc_chunks(system, entry, title):
+                stream.write(chunk)
+                meter.add(len(chunk))
+        os.replace(aside, target)
+
+
+def _dvc_chunks(system: Any, entry: str, title: str) -> Iterator[bytes]:
+    with _dvc_told(title), system.open(entry, "rb") as source:
+        while chunk := source.read(CHUNK):
+            yield chunk
+
+
+def _dvc_md5(info: dict[str, Any]) -> tuple[str, ...]:
+    entry = (info.get("dvc_info") or {}).get("entry")
+    kept = getattr(entry, "hash_info", None)
+    return (kept.value,) if kept and kept.name == "md5" and not kept.value.endswith(".dir") else ()
