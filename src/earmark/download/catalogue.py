@@ -1,7 +1,9 @@
 """The registry of sources, sources.yaml: public corpora and weights with addresses, checksums, licence and layout."""
 
 import functools
+import hashlib
 from importlib.resources import files
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
@@ -29,6 +31,16 @@ class File(_Entry):
     def trusted(self) -> bool:
         """Whether a digest of its bytes is known beforehand."""
         return bool(self.sha256 or self.md5s)
+
+    def fault(self, path: Path, sha256: str) -> str | None:
+        """What is wrong with a file that has arrived, if anything is."""
+        size = path.stat().st_size
+        if self.bytes not in (None, size):
+            return f" has {size:,} bytes, not {self.bytes:,}: it is another file, or not whole"
+        known, found = self.md5s or (self.sha256,), f"md5 {_md5(path)}" if self.md5s else f"sha256 {sha256}"
+        if not self.trusted or found.split()[1] in known:
+            return None
+        return f": wrong checksum: {found}, not {self.digest}; not used: fetch it again"
 
     @property
     def digest(self) -> str:
@@ -65,6 +77,11 @@ class Catalogue(_Entry):
     def get(self, name: str) -> Known | None:
         """The source of this name, if it is known."""
         return self.corpora.get(name) or self.weights.get(name)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 @functools.cache

@@ -1,6 +1,5 @@
 """All files of a source: fetched, verified, unpacked, and laid into one folder."""
 
-import hashlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -31,77 +30,62 @@ class Gathering:
     meter: Meter
 
     def run(self) -> tuple[Path, dict[str, Any]]:
-        """Folder with all of it, and what is recorded: addresses with digests and revisions, bytes. Errors: InputError."""
-        known = self.plan.known
-        wanted = [*self.plan.files, *(File(address=address) for address in known.folders)]
+        """Folder with all of it, and its record: addresses with digests and revisions, bytes. Errors: InputError."""
+        wanted = [*self.plan.files, *(File(address=address) for address in self.plan.known.folders)]
         fetched = each(self._fetch, list(enumerate(wanted)), self.params.connections, self.meter)
-        digests = [self._verify(file, one) for file, one in zip(wanted, fetched, strict=True)]
-        unpacked, plain = self._unpack(fetched)
-        self._check_layout([unpacked, *(one.root for one in plain)])
+        addresses = {shown(file.address): self._verify(file, one) for file, one in zip(wanted, fetched, strict=True)}
         size = sum((one.root / name).stat().st_size for one in fetched for name in one.files)
-        record = {
-            shown(file.address): {"sha256": summary(found), "revision": one.revision} | ({"files": found} if len(found) <= FEW else {})
-            for file, one, found in zip(wanted, fetched, digests, strict=True)
-        }
-        return self._merge(unpacked, plain), {"addresses": record, "bytes": size}
+        plain = self._unpack(fetched)
+        self._check_layout([self.staging / "unpacked", *(one.root for one in plain)])
+        return self._merge(plain), {"addresses": addresses, "bytes": size}
 
     def _fetch(self, numbered: tuple[int, File]) -> Fetched:
         """Fetch one file or folder; a file that was put into staging by hand is taken instead."""
         number, file = numbered
         is_file = number < len(self.plan.files)
-        if is_file and (name := places.name_of(file.address)) and (self.staging / name).is_file():
-            return Fetched(self.staging, {name: file}, local=True)
+        if is_file and (self.staging / places.name_of(file.address)).is_file():
+            return Fetched(self.staging, {places.name_of(file.address): file}, local=True)
         folder = self.staging / "parts" / str(number)
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
         found = places.fetch(file, folder, self.pins.revision(file.address), self.params, self.meter)
-        if not is_file:
-            return found
-        if len(found.files) != 1 or "/" in next(iter(found.files)):
+        if is_file and list(found.files) != [places.name_of(file.address)]:
             raise InputError(f"{shown(file.address)} is a folder where one file is expected: name a file below it")
-        ((name, listed),) = found.files.items()
-        return Fetched(found.root, {name: file if file.trusted or not listed.trusted else listed}, found.revision, found.local)
+        if is_file and file.trusted:
+            found.files.update(dict.fromkeys(found.files, file))
+        return found
 
-    def _verify(self, file: File, fetched: Fetched) -> dict[str, str]:
-        """SHA-256 of each file by name. Errors: InputError for bytes that are not the known ones; what was fetched of them goes."""
+    def _verify(self, file: File, fetched: Fetched) -> dict[str, Any]:
+        """Record of an address. Errors: InputError for other bytes than the known ones, which go unless they are the user's."""
 
         def verify(name: str) -> str:
-            path, known = fetched.root / name, fetched.files[name]
-            sha256 = file_digest(path)
-            md5 = _md5(path) if known.md5s else None
-            wrong = sha256 != known.sha256 if known.sha256 else bool(md5) and md5 not in known.md5s
-            size = path.stat().st_size
-            if known.bytes not in (None, size):
-                raise InputError(f"{shown(known.address)} has {size:,} bytes, not {known.bytes:,}: it is another file, or not whole")
-            if wrong:
+            sha256 = file_digest(fetched.root / name)
+            if fault := fetched.files[name].fault(fetched.root / name, sha256):
                 self._discard(fetched)
-                found = f"sha256 {sha256}" if known.sha256 else f"md5 {md5}"
-                raise InputError(f"{shown(known.address)}: wrong checksum: {found}, not {known.digest}; not used: fetch it again")
+                raise InputError(f"{shown(fetched.files[name].address)}{fault}")
             return sha256
 
         digests = dict(zip(fetched.files, each(verify, fetched.files, self.params.connections, self.meter), strict=True))
         self.pins.check(file.address, digests)
-        return digests
+        return {"sha256": summary(digests), "revision": fetched.revision} | ({"files": digests} if len(digests) <= FEW else {})
 
     def _discard(self, fetched: Fetched) -> None:
         if not fetched.local:
             remove(fetched.root)
 
-    def _unpack(self, fetched: list[Fetched]) -> tuple[Path, list[Fetched]]:
-        """Unpack all archives into one folder. Returns it, and what is no archive."""
-        root = self.staging / "unpacked"
+    def _unpack(self, fetched: list[Fetched]) -> list[Fetched]:
+        """Unpack all archives into one folder. Returns what is no archive."""
+        root, left = self.staging / "unpacked", list(fetched)
         remove(root)
-        left = list(fetched)
+        root.mkdir()
         for archive in self.plan.known.archives:
             parts = [left.pop(0) for _ in archive.parts]
-            paths = [one.root / name for one in parts for name in one.files]
             try:
+                paths = [one.root / name for one in parts for name in one.files]
                 unpack(paths, shown(archive.parts[0].address), root / archive.into, self.params)
             except DamagedError:
                 for one in parts:
                     self._discard(one)
                 raise
-        return root, left
+        return left
 
     def _check_layout(self, roots: list[Path]) -> None:
         """Errors: InputError naming files that should be there."""
@@ -113,20 +97,13 @@ class Gathering:
             if sha256 and file_digest(path) != sha256:
                 raise InputError(f"{title}: {name} is not the published file (sha256 {sha256})")
 
-    def _merge(self, unpacked: Path, plain: list[Fetched]) -> Path:
+    def _merge(self, plain: list[Fetched]) -> Path:
         content = self.staging / "content"
         remove(content)
-        unpacked.mkdir(exist_ok=True)
-        os.replace(unpacked, content)
+        os.replace(self.staging / "unpacked", content)
         for one in plain:
             for name in one.files:
-                target = content / name
-                with writing(target):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(one.root / name, target) if one.local else os.replace(one.root / name, target)
+                with writing(content / name):
+                    (content / name).parent.mkdir(parents=True, exist_ok=True)
+                    (shutil.copyfile if one.local else os.replace)(one.root / name, content / name)
         return content
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

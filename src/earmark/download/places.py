@@ -1,6 +1,7 @@
 """Where files are fetched from: https, S3, the hub, DVC repositories, this machine; each by its library, whole files at a time."""
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -15,14 +16,13 @@ from earmark.download.http import Stream
 from earmark.download.progress import Meter, each
 from earmark.download.redact import refuse_secrets, shown
 from earmark.download.s3errors import RemoteError, refusal, told
-from earmark.download.unpack import CHUNK, writing
+from earmark.download.unpack import writing
 from earmark.files import remove
 from earmark.params import DownloadParams
 
 SCHEMES = ("https", "http", "s3", "hf", "dvc")
 HUB_CREDENTIALS = "set HF_TOKEN to a token that may read it, and accept its terms on its page if it has any"
 DVC_FORM = "write dvc://REPOSITORY@REVISION/PATH, where REPOSITORY is a folder or an address of git"
-DVC_CREDENTIALS = "access refused: give the credentials of the DVC remote in the environment"
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ def fetch(file: File, folder: Path, pinned: str | None, params: DownloadParams, 
     refuse_secrets(file.address)
     if is_local(file.address):
         return _local(Path(file.address))
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     scheme = file.address.partition("://")[0]
     if scheme in ("http", "https"):
         name = name_of(file.address)
@@ -73,29 +75,28 @@ def exact(address: str, revision: str | None) -> str:
     if revision is None:
         return address
     if address.startswith("hf://"):
-        kind, repository, _, path = split_hub(address)
+        kind, repository, _, path = _split_hub(address)
         return f"hf://{'datasets/' if kind == 'dataset' else ''}{repository}@{revision}/{path}".rstrip("/")
-    repository, _, path = split_dvc(address)
+    repository, _, path = _split_dvc(address)
     return f"dvc://{repository}@{revision}/{path}"
 
 
 def _local(path: Path) -> Fetched:
-    if path.is_file():
-        return Fetched(path.parent, {path.name: File(address=str(path))}, local=True)
-    names = [file.relative_to(path).as_posix() for file in sorted(path.rglob("*")) if file.is_file()]
-    if not names:
+    root = path.parent if path.is_file() else path
+    found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    if not found:
         raise InputError(f"{path}: neither a file nor a folder with files: check the path")
-    return Fetched(path, {name: File(address=str(path / name)) for name in names}, local=True)
+    return Fetched(root, {file.relative_to(root).as_posix(): File(address=str(file)) for file in found}, local=True)
 
 
 def _version(folder: Path, version: str) -> Path:
     """The folder for files of one version; what an earlier run fetched of another one goes."""
     own = folder / hashlib.sha256(version.encode()).hexdigest()[:16]
     with writing(own):
-        own.mkdir(parents=True, exist_ok=True)
-        for other in folder.iterdir():
-            if other != own:
-                remove(other)
+        own.mkdir(exist_ok=True)
+    for other in folder.iterdir():
+        if other != own:
+            remove(other)
     return own
 
 
@@ -103,7 +104,7 @@ def _named(path: str, asked: str) -> str:
     """Name of a file below the one, or the folder, that was asked for. Errors: InputError when it leads out."""
     name = path.rpartition("/")[2] if path == asked else path.removeprefix(f"{asked.rstrip('/')}/" if asked else "")
     if name.startswith("/") or ".." in name.split("/"):
-        raise InputError(f"its file {path!r} leads out of the folder")
+        raise InputError(f"{asked}: its file {path!r} leads out of the folder")
     return name
 
 
@@ -139,7 +140,7 @@ def _s3(address: str, folder: Path, pinned: str | None, params: DownloadParams, 
     if not found:
         raise InputError(f"{address}: no object has this key, and none lies below it: check the address")
     own = _version(folder, "".join(f"{name} {item['ETag']}\n" for name, item in found.items()))
-    one_by_one = TransferConfig(max_concurrency=params.connections if len(found) == 1 else 1, num_download_attempts=params.retries + 1)
+    transfer = TransferConfig(max_concurrency=params.connections if len(found) == 1 else 1, num_download_attempts=params.retries + 1)
 
     def bring(name: str) -> None:
         target = own / _named(name, key)
@@ -147,22 +148,22 @@ def _s3(address: str, folder: Path, pinned: str | None, params: DownloadParams, 
             return meter.skip(found[name]["Size"])
         with told(f"s3://{bucket}/{name}"), writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            client.download_file(bucket, name, str(target), Callback=meter.add, Config=one_by_one)
+            client.download_file(bucket, name, str(target), Callback=meter.add, Config=transfer)
 
     meter.expect(sum(item["Size"] for item in found.values()))
     each(bring, found, params.connections, meter)
     return Fetched(own, {_named(name, key): File(address=f"s3://{bucket}/{name}") for name in found})
 
 
-def split_hub(address: str) -> tuple[str, str, str, str]:
-    """Kind (model, dataset), repository, revision and path. Errors: InputError saying how to write one."""
+def _split_hub(address: str) -> tuple[str, str, str, str]:
+    """Kind (model, dataset), repository, revision and path."""
     body = address.removeprefix("hf://")
     kind = "dataset" if body.startswith("datasets/") else "model"
-    parts = body.removeprefix("datasets/").split("/", 2)
-    if len(parts) < 2 or not all(parts[:2]):
+    owner, name, *path = [*body.removeprefix("datasets/").split("/", 2), ""][:3]
+    name, _, revision = name.partition("@")
+    if not owner or not name:
         raise InputError(f"{address}: write hf://owner/name@revision or hf://datasets/owner/name@revision, with /path if wanted")
-    name, _, revision = parts[1].partition("@")
-    return kind, f"{parts[0]}/{name}", revision or "main", parts[2].strip("/") if len(parts) > 2 else ""
+    return kind, f"{owner}/{name}", revision or "main", "".join(path).strip("/")
 
 
 @contextlib.contextmanager
@@ -171,6 +172,8 @@ def _hub_told(address: str) -> Iterator[None]:
 
     try:
         yield
+    except InputError:
+        raise
     except HfHubHTTPError as error:
         raise refusal(error.response.status_code, address, HUB_CREDENTIALS) from None
     except ValueError as error:  # a name that no repository can have
@@ -187,7 +190,7 @@ def _hub(address: str, folder: Path, pinned: str | None, params: DownloadParams,
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.hf_api import RepoFile
 
-    kind, repository, revision, path = split_hub(address)
+    kind, repository, revision, path = _split_hub(address)
     endpoint = os.environ.get("HF_ENDPOINT")
     with _hub_told(address):
         api = HfApi(endpoint=endpoint)
@@ -199,21 +202,22 @@ def _hub(address: str, folder: Path, pinned: str | None, params: DownloadParams,
         raise InputError(f"{address}: holds no file {path}: check the address")
     meter.expect(sum(entry.size for entry in found))
     own = _version(folder, commit)
+    only = [path, f"{path}/*"] if path else None
+    options: dict[str, Any] = {"endpoint": endpoint, "max_workers": params.connections, "tqdm_class": _counting(meter)}
     with _hub_told(address), writing(own):
-        only = [path, f"{path}/*"] if path else None
-        options = {"endpoint": endpoint, "max_workers": params.connections, "tqdm_class": _counting(meter)}
         snapshot_download(repository, local_dir=own, allow_patterns=only, **at, **options)
-    known = {_named(entry.path, path): File(address=f"{address}: {entry.path}", sha256=entry.lfs and entry.lfs.sha256) for entry in found}
-    return Fetched((own / path).parent if found[0].path == path else own / path, known, commit)
+    digests = {entry.path: entry.lfs.sha256 if entry.lfs else None for entry in found}
+    known = {_named(name, path): File(address=f"{address}: {name}", sha256=digest) for name, digest in digests.items()}
+    return Fetched((own / path).parent if path in digests else own / path, known, commit)
 
 
 def _counting(meter: Meter) -> Any:
-    """The hub's progress bars, as silent ones that count for ours."""
+    """The hub's progress bars, as silent ones; that of bytes on the disk counts for ours."""
     from huggingface_hub.utils import tqdm
 
     class Counting(tqdm):
         def __init__(self, *arguments: Any, **options: Any):
-            self.counts = "snapshot_download" in str(options.get("name")) and "transfer" not in str(options.get("name"))
+            self.counts = options.get("name") == "huggingface_hub.snapshot_download"
             super().__init__(*arguments, **{**options, "disable": True})
 
         def update(self, n: float | None = 1) -> None:
@@ -222,8 +226,8 @@ def _counting(meter: Meter) -> Any:
     return Counting
 
 
-def split_dvc(address: str) -> tuple[str, str, str]:
-    """Repository, revision and path. Errors: InputError saying how to write one."""
+def _split_dvc(address: str) -> tuple[str, str, str]:
+    """Repository, revision and path."""
     repository, at, rest = address.removeprefix("dvc://").rpartition("@")
     revision, _, path = rest.partition("/")
     if not at or not repository or not revision:
@@ -250,22 +254,24 @@ def _dvc_reason(error: BaseException) -> str | None:
 
     if isinstance(error, DataIndexDirError) and error.__cause__:
         return _dvc_reason(error.__cause__)  # the list of a folder's files could not be had: why?
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
     reasons: tuple[tuple[Any, str], ...] = (
         (RevError, "the repository has no such revision"),
         (CloneError, "no git repository can be had there: check the address and git's credentials"),
         (DvcException, f"DVC says: {' '.join(str(error).split())}"),
         (FileNotFoundError, "tracked, but not in the DVC remote: `dvc push` it where it was made"),
-        ((PermissionError, ClientError, NoCredentialsError), DVC_CREDENTIALS),
+        ((PermissionError, ClientError, NoCredentialsError), "access refused: give the credentials of the DVC remote in the environment"),
         ((OSError, BotoCoreError), f"the DVC remote does not answer ({type(error).__name__}): check the network, then run it again"),
     )
     return next((reason for kinds, reason in reasons if isinstance(error, kinds)), None)
 
 
 def _dvc(address: str, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
-    """The tracked file, or all of a tracked folder, through streams: DVC's own `get` may link to a store on this machine."""
+    """The tracked file, or all of a tracked folder, at one commit. Credentials: those of git and of the DVC remote."""
     from dvc.api import DVCFileSystem
 
-    repository, revision, path = split_dvc(address)
+    repository, revision, path = _split_dvc(address)
     public = f"dvc://{shown(repository)}@{revision}/{path}"
     with _dvc_told(public):
         system = DVCFileSystem(repository, rev=revision)
@@ -279,31 +285,19 @@ def _dvc(address: str, folder: Path, pinned: str | None, params: DownloadParams,
     def bring(entry: str) -> None:
         target = own / _named(entry, path)
         if not target.exists():
-            _dvc_copy(system, entry, target, f"{public}:{entry}", meter)
+            aside = target.with_name(f".{target.name}.part")
+            with writing(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with _dvc_told(f"{public}:{entry}"):
+                    system.get_file(entry, str(aside))
+                os.replace(aside, target)
+        meter.add(target.stat().st_size)
 
     each(bring, found, params.connections, meter)
     known = {_named(entry, path): File(address=f"{public}:{entry}", md5=_dvc_md5(info)) for entry, info in found.items()}
     return Fetched(own, known, commit)
 
 
-def _dvc_copy(system: Any, entry: str, target: Path, title: str, meter: Meter) -> None:
-    aside = target.with_name(f".{target.name}.part")
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as stream:
-            for chunk in _dvc_chunks(system, entry, title):
-                stream.write(chunk)
-                meter.add(len(chunk))
-        os.replace(aside, target)
-
-
-def _dvc_chunks(system: Any, entry: str, title: str) -> Iterator[bytes]:
-    with _dvc_told(title), system.open(entry, "rb") as source:
-        while chunk := source.read(CHUNK):
-            yield chunk
-
-
 def _dvc_md5(info: dict[str, Any]) -> tuple[str, ...]:
-    entry = (info.get("dvc_info") or {}).get("entry")
-    kept = getattr(entry, "hash_info", None)
+    kept = getattr((info.get("dvc_info") or {}).get("entry"), "hash_info", None)
     return (kept.value,) if kept and kept.name == "md5" and not kept.value.endswith(".dir") else ()

@@ -8,7 +8,7 @@ from earmark import InputError
 from earmark.download.catalogue import Archive, File, Known, catalogue
 from earmark.download.places import is_local, name_of
 from earmark.download.redact import refuse_secrets, shown
-from earmark.download.unpack import is_archive
+from earmark.download.unpack import SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def plan(source: str) -> Plan:
         )
     refuse_secrets(source)
     about = {"title": shown(source), "licence": None, "homepage": shown(source)}
-    if is_archive(source.partition("?")[0]) and not Path(source).is_dir():
+    if source.partition("?")[0].lower().endswith(SUFFIXES) and not Path(source).is_dir():
         return Plan(shown(source), Known(**about, archives=(Archive(parts=(File(address=source),)),)))
     if source.startswith(("https://", "http://")):
         return Plan(shown(source), Known(**about, files=(File(address=source),)))

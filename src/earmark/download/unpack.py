@@ -18,7 +18,7 @@ from earmark import InputError
 from earmark.params import DownloadParams
 
 CHUNK = 1 << 20
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+SUFFIXES = (".tar.gz", ".tar.bz2", ".tar.xz", ".tar", ".tgz", ".zip")
 SLACK = 1 << 20  # ours: bytes that any archive may hold, however small it is
 LONGEST_HEADER = 1 << 24  # ours: bytes of one header of tar, which is read into memory
 MAX_ENTRIES = 5_000_000  # ours: eight times the files of ASVspoof2021 DF
@@ -36,19 +36,13 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno is None:
-            raise  # of the archive
+            raise  # not of the disk
         raise InputError(f"cannot write {path}: {error.strerror}; free space, then run it again: it resumes") from error
 
 
-def is_archive(name: str) -> bool:
-    """Whether a file of this name is unpacked."""
-    return name.lower().endswith(SUFFIXES)
-
-
 def stem(name: str) -> str:
-    """A file's name without the ending that makes it an archive."""
-    ending = max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
-    return name[: len(name) - len(ending)]
+    """A file's name without the ending that makes it an archive, if it has one."""
+    return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
 
 
 def unpack(paths: list[Path], title: str, root: Path, params: DownloadParams) -> None:
@@ -56,22 +50,22 @@ def unpack(paths: list[Path], title: str, root: Path, params: DownloadParams) ->
 
     Errors: InputError when it holds what it must not, DamagedError when it breaks off.
     """
-    bound = Bound(title, sum(path.stat().st_size for path in paths), params)
+    bound = _Bound(title, sum(path.stat().st_size for path in paths), params)
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
     try:
         with contextlib.ExitStack() as stack:
-            streams = [stack.enter_context(path.open("rb")) for path in paths]
-            stream = io.BufferedReader(_Joined(streams), CHUNK)
+            pieces = [stack.enter_context(path.open("rb")) for path in paths]
+            stream: Any = io.BufferedReader(_Joined(pieces), CHUNK)
             if stream.peek(2).startswith(b"PK"):
                 _unpack_zip(paths[0], root, bound)
             else:
-                _unpack_tar(Forward(_decompressed(stream), bound), root, bound)
+                _unpack_tar(_Forward(_decompressed(stream), bound), root, bound)
     except UNREADABLE as error:
         raise DamagedError(f"{title}: it is damaged or breaks off ({error}); nothing of it is kept") from None
 
 
-class Bound:
+class _Bound:
     """What an archive may become at most, and what it has come to."""
 
     def __init__(self, title: str, packed: int, params: DownloadParams):
@@ -79,11 +73,9 @@ class Bound:
         self.most = int(min(params.max_unpacked_gb * 1e9, packed * params.max_ratio + SLACK))
 
     def refuse(self, reason: str) -> InputError:
-        """Error that names the archive."""
         return InputError(f"{self.title}: {reason}; nothing of it is kept")
 
     def hold(self, size: int) -> None:
-        """Errors: InputError when so many bytes are more than may be."""
         if size > self.most:
             limits = f"download.max_unpacked_gb = {self.params.max_unpacked_gb:g}, download.max_ratio = {self.params.max_ratio:g}"
             raise self.refuse(f"it holds more than {self.most / 1e9:.3g} GB ({limits}): if it is no bomb, raise the one that stops it")
@@ -98,10 +90,10 @@ class Bound:
             raise self.refuse(f"its entry {name!r} leads out of the folder")
 
 
-class Forward(io.RawIOBase):
-    """A stream for tarfile that only goes forwards: no byte is read uncounted."""
+class _Forward(io.RawIOBase):
+    """A stream for tarfile that only goes forwards, so that no byte is read uncounted."""
 
-    def __init__(self, stream: Any, bound: Bound):
+    def __init__(self, stream: Any, bound: _Bound):
         self.stream, self.bound, self.position = stream, bound, 0
 
     def read(self, size: int = -1) -> bytes:
@@ -116,11 +108,9 @@ class Forward(io.RawIOBase):
         return found
 
     def tell(self) -> int:
-        """See io.RawIOBase."""
         return self.position
 
     def seek(self, position: int, whence: int = 0) -> int:
-        """Read on up to there. Errors: tarfile.ReadError for a place that was passed."""
         if whence or position < self.position:
             raise tarfile.ReadError("its entries are out of order")
         while self.position < position and self.read(min(CHUNK, position - self.position)):
@@ -132,7 +122,7 @@ class _Entry(tarfile.TarInfo):
     """A header of tar, or an error: tarfile itself takes anything for an end."""
 
     @classmethod
-    def fromtarfile(cls, archive: Any) -> tarfile.TarInfo:
+    def fromtarfile(cls, archive: Any) -> tarfile.TarInfo:  # pyright: ignore[reportIncompatibleMethodOverride]
         try:
             member = super().fromtarfile(archive)
         except tarfile.HeaderError as error:
@@ -151,16 +141,16 @@ class _Archive(tarfile.TarFile):
     tarinfo, ignore_zeros, errorlevel, ended = _Entry, True, 2, False
 
 
-def _unpack_tar(stream: Forward, root: Path, bound: Bound) -> None:
+def _unpack_tar(stream: _Forward, root: Path, bound: _Bound) -> None:
     """Links wait until all files are written, so that no file is written through one."""
-    links: list[tuple[Path, tarfile.TarInfo]] = []
+    links: list[tarfile.TarInfo] = []
     with _Archive(fileobj=stream, mode="r") as archive:  # pyright: ignore[reportArgumentType]
         while member := archive.next():
             bound.enter(member.name, member.size if member.isreg() else 0)
             try:
-                member = tarfile.data_filter(member, str(root))
+                tarfile.data_filter(member, str(root))
                 if member.issym():
-                    links.append((root / member.name, member))
+                    links.append(member)
                 else:
                     with writing(root / member.name):
                         archive.extract(member, root, filter="data")
@@ -172,21 +162,22 @@ def _unpack_tar(stream: Forward, root: Path, bound: Bound) -> None:
     _make_links(links, root, bound)
 
 
-def _make_links(links: list[tuple[Path, tarfile.TarInfo]], root: Path, bound: Bound) -> None:
+def _make_links(links: list[tarfile.TarInfo], root: Path, bound: _Bound) -> None:
     """Errors: InputError when any leads out of the folder or to nothing, by whatever way."""
-    for path, _ in links:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-    for path, member in links:
-        if os.path.lexists(path):
-            raise bound.refuse(f"its link {member.name!r} stands where something else does")
-        path.symlink_to(member.linkname)
-    for path, member in links:
+    for link in links:
+        with writing(root / link.name):
+            (root / link.name).parent.mkdir(parents=True, exist_ok=True)
+    for link in links:
+        if os.path.lexists(root / link.name):
+            raise bound.refuse(f"its link {link.name!r} stands where something else does")
+        (root / link.name).symlink_to(link.linkname)
+    for link in links:
+        path = root / link.name
         if not path.exists() or not path.resolve(strict=True).is_relative_to(root.resolve()):
-            raise bound.refuse(f"its link {member.name!r} leads out of the folder, or to no file of it")
+            raise bound.refuse(f"its link {link.name!r} leads out of the folder, or to no file of it")
 
 
-def _unpack_zip(path: Path, root: Path, bound: Bound) -> None:
+def _unpack_zip(path: Path, root: Path, bound: _Bound) -> None:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             bound.enter(info.filename, info.file_size)
@@ -200,7 +191,7 @@ def _unpack_zip(path: Path, root: Path, bound: Bound) -> None:
                 raise bound.refuse(f"it cannot be unpacked ({error})") from None
 
 
-def _decompressed(stream: io.BufferedReader) -> Any:
+def _decompressed(stream: Any) -> Any:
     for magic, opened in ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open)):
         if stream.peek(6).startswith(magic):
             return opened(stream, "rb")
@@ -210,11 +201,11 @@ def _decompressed(stream: io.BufferedReader) -> Any:
 class _Joined(io.RawIOBase):
     """Files one after the other, as one."""
 
-    def __init__(self, streams: list[Any]):
-        self.streams = streams
+    def __init__(self, pieces: list[Any]):
+        self.pieces = pieces
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        return next((count for stream in self.streams if (count := stream.readinto(buffer))), 0)
+        return next((count for piece in self.pieces if (count := piece.readinto(buffer))), 0)
