@@ -87,7 +87,7 @@ def test_a_killed_download_of_a_folder_fetches_no_file_twice(stored, s3, params,
 
 def test_a_folder_of_s3_that_changed_since_the_run_that_failed_is_fetched_anew(stored, s3, params, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("earmark.download.gather.summary", fail)
+        patch.setattr("earmark.download.fetch.summary", fail)
         with pytest.raises(ZeroDivisionError):
             fetch(f"{stored}/corpora", tmp_path / "corpus", params)
     assert list((tmp_path / "corpus.download").rglob("a.flac"))

@@ -20,32 +20,27 @@ class File(_Entry):
     address: str
     bytes: int | None = None
     sha256: str | None = None
-    md5: str | tuple[str, ...] = ()
-
-    @property
-    def md5s(self) -> tuple[str, ...]:
-        """Every MD5 that will do; none where SHA-256 decides."""
-        return () if self.sha256 else (self.md5,) if isinstance(self.md5, str) else self.md5
+    md5: tuple[str, ...] = ()
 
     @property
     def trusted(self) -> bool:
         """Whether a digest of its bytes is known beforehand."""
-        return bool(self.sha256 or self.md5s)
+        return bool(self.sha256 or self.md5)
 
     def fault(self, path: Path, sha256: str) -> str | None:
         """What is wrong with a file that has arrived, if anything is."""
         size = path.stat().st_size
         if self.bytes not in (None, size):
             return f" has {size:,} bytes, not {self.bytes:,}: it is another file, or not whole"
-        known, found = self.md5s or (self.sha256,), f"md5 {_md5(path)}" if self.md5s else f"sha256 {sha256}"
-        if not self.trusted or found.split()[1] in known:
+        kind, found, known = ("md5", _md5(path), self.md5) if self.md5 and not self.sha256 else ("sha256", sha256, (self.sha256,))
+        if not self.trusted or found in known:
             return None
-        return f": wrong checksum: {found}, not {self.digest}; not used: fetch it again"
+        return f": wrong checksum: {kind} {found}, not {self.digest}; not used: fetch it again"
 
     @property
     def digest(self) -> str:
         """The digest in words, for people who bring the file by hand."""
-        return f"sha256 {self.sha256}" if self.sha256 else f"md5 {' or '.join(self.md5s)}" if self.md5s else "checksum not known"
+        return f"sha256 {self.sha256}" if self.sha256 else f"md5 {' or '.join(self.md5)}" if self.md5 else "checksum not known"
 
 
 class Archive(_Entry):

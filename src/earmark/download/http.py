@@ -53,17 +53,19 @@ class Stream:
         """Fetch what is missing. Errors: RemoteError after too many failures in a row, InputError."""
         failures = 0
         while True:
-            before = self._length()
+            before = _length(self.path)
             try:
                 with writing(self.path):
                     return self._attempt()
             except TransientError as error:
-                failures = 1 if self._length() > before else failures + 1
+                failures = 1 if _length(self.path) > before else failures + 1
                 self._wait(error, failures)
 
     def _attempt(self) -> None:
+        """Ask for the rest where the bytes here are surely the first ones of the same file, or where its digest will tell."""
         kept = json.loads(self._state.read_text()) if self._state.exists() else {}
-        start = self._length() if self._resumes(kept) else 0
+        sure = self.file.trusted or (kept.get("strong") and kept["boot"] == _boot())
+        start = _length(self.path) if sure and kept.get("size") else 0
         if start and start == kept["size"]:
             return self.meter.skip(start)
         headers = {"Range": f"bytes={start}-"} if start else {}
@@ -71,26 +73,14 @@ class Stream:
             headers["If-Range"] = kept["tag"]
         with _get(self.file.address, headers, self.params.timeout_seconds) as answer:
             told = {"size": _size(answer), "tag": _tag(answer), "strong": _is_strong(answer), "boot": _boot()}
-            if start and not self._continues(answer, start, told, kept):
-                start = 0
-            self._write(answer, start, told)
-
-    def _resumes(self, kept: dict[str, Any]) -> bool:
-        """Whether the bytes here are surely the first ones of the file that is asked for, or their digest will tell."""
-        sure = kept.get("strong") and kept["boot"] == _boot()
-        return self.path.exists() and bool(kept.get("size")) and bool(sure or self.file.trusted)
-
-    def _continues(self, answer: requests.Response, start: int, told: dict[str, Any], kept: dict[str, Any]) -> bool:
-        """Whether an answer goes on behind byte `start`. Errors: TransientError when it is of no use at all."""
-        same = (told["size"], told["tag"]) == (kept["size"], kept["tag"])
-        if not same:
-            log.warning("%s changed since its first bytes were fetched: it is fetched anew", self.title)
-        if answer.status_code == 200:
-            return False
-        if same and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            return True
-        self.path.unlink()
-        raise TransientError("the server has no such rest of it")
+            resumes = start and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+            if start and (told["size"], told["tag"]) != (kept["size"], kept["tag"]):
+                log.warning("%s changed since its first bytes were fetched: it is fetched anew", self.title)
+                resumes = False
+            if answer.status_code != 200 and not resumes:
+                self.path.unlink(missing_ok=True)
+                raise TransientError("the server has no such rest of it")
+            self._write(answer, start if resumes else 0, told)
 
     def _write(self, answer: requests.Response, start: int, told: dict[str, Any]) -> None:
         size = told["size"]
@@ -118,9 +108,6 @@ class Stream:
         if self.meter.stopped.wait(wait):
             raise StoppedError from None
 
-    def _length(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
-
 
 @contextlib.contextmanager
 def _get(address: str, headers: dict[str, str], timeout: float) -> Iterator[requests.Response]:
@@ -139,7 +126,7 @@ def _get(address: str, headers: dict[str, str], timeout: float) -> Iterator[requ
             asked = answer.headers.get("Retry-After", "")
             raise TransientError(f"the server answers {answer.status_code}", min(float(asked), LONGEST_WAIT) if asked.isdigit() else 0.0)
         if answer.status_code >= 400 and answer.status_code != 416:
-            raise refusal(answer.status_code, shown(address), CREDENTIALS)
+            raise RemoteError(f"{shown(address)}: {refusal(answer.status_code, CREDENTIALS)}")
         yield answer
 
 
@@ -172,6 +159,10 @@ def _is_strong(answer: requests.Response) -> bool:
         return (now - changed).total_seconds() >= STRONG_SECONDS
     except (KeyError, ValueError, TypeError):
         return False
+
+
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _boot() -> str:

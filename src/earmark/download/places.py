@@ -1,10 +1,10 @@
 """Where files are fetched from: https, S3, the hub, DVC repositories, this machine; each by its library, whole files at a time."""
 
-import contextlib
 import errno
+import glob
 import hashlib
+import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +15,7 @@ from earmark.download.catalogue import File
 from earmark.download.http import Stream
 from earmark.download.progress import Meter, each
 from earmark.download.redact import refuse_secrets, shown
-from earmark.download.s3errors import RemoteError, refusal, told
+from earmark.download.s3errors import explained, refusal, told
 from earmark.download.unpack import writing
 from earmark.files import remove
 from earmark.params import DownloadParams
@@ -166,23 +166,17 @@ def _split_hub(address: str) -> tuple[str, str, str, str]:
     return kind, f"{owner}/{name}", revision or "main", "".join(path).strip("/")
 
 
-@contextlib.contextmanager
-def _hub_told(address: str) -> Iterator[None]:
+def _hub_reason(error: BaseException) -> str | None:
     from huggingface_hub.errors import HfHubHTTPError
 
-    try:
-        yield
-    except InputError:
-        raise
-    except HfHubHTTPError as error:
-        raise refusal(error.response.status_code, address, HUB_CREDENTIALS) from None
-    except ValueError as error:  # a name that no repository can have
-        raise RemoteError(f"{address}: {error}") from None
-    except Exception as error:
-        broken = isinstance(error, OSError) and error.errno is None  # as its library reports files that are not whole
-        if broken or type(error).__module__.startswith("httpx"):
-            raise RemoteError(f"{address}: the hub does not answer, or broke off: check the network, then run it again") from None
-        raise
+    if isinstance(error, HfHubHTTPError):
+        return refusal(error.response.status_code, HUB_CREDENTIALS)
+    if isinstance(error, ValueError):  # a name that no repository can have
+        return str(error)
+    broken = isinstance(error, OSError) and error.errno is None  # as its library reports files that are not whole
+    if broken or type(error).__module__.startswith("httpx"):
+        return "the hub does not answer, or broke off: check the network, then run it again"
+    return None
 
 
 def _hub(address: str, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
@@ -192,7 +186,7 @@ def _hub(address: str, folder: Path, pinned: str | None, params: DownloadParams,
 
     kind, repository, revision, path = _split_hub(address)
     endpoint = os.environ.get("HF_ENDPOINT")
-    with _hub_told(address):
+    with explained(address, _hub_reason):
         api = HfApi(endpoint=endpoint)
         commit = pinned or str(api.repo_info(repository, revision=revision, repo_type=kind).sha)
         at: dict[str, Any] = {"repo_type": kind, "revision": commit}
@@ -202,9 +196,10 @@ def _hub(address: str, folder: Path, pinned: str | None, params: DownloadParams,
         raise InputError(f"{address}: holds no file {path}: check the address")
     meter.expect(sum(entry.size for entry in found))
     own = _version(folder, commit)
-    only = [path, f"{path}/*"] if path else None
+    only = [glob.escape(path), f"{glob.escape(path)}/*"] if path else None
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings show addresses that hold passes to a file
     options: dict[str, Any] = {"endpoint": endpoint, "max_workers": params.connections, "tqdm_class": _counting(meter)}
-    with _hub_told(address), writing(own):
+    with explained(address, _hub_reason), writing(own):
         snapshot_download(repository, local_dir=own, allow_patterns=only, **at, **options)
     digests = {entry.path: entry.lfs.sha256 if entry.lfs else None for entry in found}
     known = {_named(name, path): File(address=f"{address}: {name}", sha256=digest) for name, digest in digests.items()}
@@ -235,16 +230,6 @@ def _split_dvc(address: str) -> tuple[str, str, str]:
     return repository, revision, path.strip("/")
 
 
-@contextlib.contextmanager
-def _dvc_told(address: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        if (reason := _dvc_reason(error)) is None:
-            raise
-        raise RemoteError(f"{address}: {reason}") from None
-
-
 def _dvc_reason(error: BaseException) -> str | None:
     """What is wrong with DVC, git or the remote's store; None for any other error."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
@@ -273,7 +258,7 @@ def _dvc(address: str, folder: Path, pinned: str | None, params: DownloadParams,
 
     repository, revision, path = _split_dvc(address)
     public = f"dvc://{shown(repository)}@{revision}/{path}"
-    with _dvc_told(public):
+    with explained(public, _dvc_reason):
         system = DVCFileSystem(repository, rev=revision)
         scm = system.repo.scm
         commit = scm.resolve_rev(revision) if hasattr(scm, "resolve_rev") else system.repo.get_rev()
@@ -288,7 +273,7 @@ def _dvc(address: str, folder: Path, pinned: str | None, params: DownloadParams,
             aside = target.with_name(f".{target.name}.part")
             with writing(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with _dvc_told(f"{public}:{entry}"):
+                with explained(f"{public}:{entry}", _dvc_reason):
                     system.get_file(entry, str(aside))
                 os.replace(aside, target)
         meter.add(target.stat().st_size)

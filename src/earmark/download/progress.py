@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -20,51 +19,41 @@ class StoppedError(Exception):
     """Another file's transfer failed, or the run was interrupted."""
 
 
-class Meter:
+class Meter(Progress):
     """Counts bytes from any thread, and stops all of them."""
 
     def __init__(self, title: str):
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-        self.task = self.bar.add_task(title, total=None)
+        super().__init__(*columns, console=Console(stderr=True), transient=True)
+        self.number = self.add_task(title, total=None)
         self.stopped = threading.Event()
         self._said = time.monotonic()
 
     def expect(self, count: int | None) -> None:
         """Add to the bytes there are in all, where they are known."""
         if count:
-            self.bar.update(self.task, total=(self.bar.tasks[0].total or 0) + count)
+            self.update(self.number, total=(self.tasks[0].total or 0) + count)
 
     def skip(self, count: int) -> None:
         """Count bytes of an earlier run, which say nothing of the rate."""
-        self.bar.tasks[0].completed += count
+        self.tasks[0].completed += count
 
     def add(self, count: int) -> None:
         """Count bytes that arrived. Errors: StoppedError when nobody waits for more."""
         if self.stopped.is_set():
             raise StoppedError
-        self.bar.advance(self.task, count)
-        if not self.bar.console.is_terminal and time.monotonic() - self._said > LOG_SECONDS:
+        self.advance(self.number, count)
+        if not self.console.is_terminal and time.monotonic() - self._said > LOG_SECONDS:
             self._said = time.monotonic()
             log.info("%s", self.line())
 
     def line(self) -> str:
         """So much of so much, rate, time left."""
-        task = self.bar.tasks[0]
+        task = self.tasks[0]
         whole = f" of {decimal(int(task.total))}" if task.total else ""
         rate = f", {decimal(int(task.speed))}/s" if task.speed else ""
         left = f", {task.time_remaining:.0f} s left" if task.time_remaining else ""
         return f"{task.description}: {decimal(int(task.completed))}{whole}{rate}{left}"
-
-    def __enter__(self) -> "Meter":
-        """Show the bar."""
-        if self.bar.console.is_terminal:
-            self.bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Take the bar away."""
-        self.bar.stop()
 
 
 def each(action: Callable[[Any], Any], items: Iterable[Any], threads: int, meter: Meter) -> list[Any]:

@@ -1,7 +1,8 @@
 """What to say of a remote place that refuses or does not answer: HTTP statuses, and what boto3 raises."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from earmark import InputError
 
@@ -13,29 +14,39 @@ class RemoteError(InputError):
     """A source that cannot be had from here, whatever is tried: a file brought by hand may help."""
 
 
-def refusal(status: int, address: str, credentials: str) -> RemoteError:
-    """Error of an HTTP status from 400 on; `credentials` says where those for this kind of address come from."""
-    if status in (401, 403):
-        return RemoteError(f"{address}: access refused ({status}): {credentials}")
-    if status in (404, 410):
-        return RemoteError(f"{address}: not there ({status}): check the address")
-    return RemoteError(f"{address}: the server answers {status}")
-
-
 @contextlib.contextmanager
-def told(address: str) -> Iterator[None]:
+def explained(address: str, reason: Callable[[BaseException], str | None]) -> Iterator[None]:
+    """Errors: RemoteError where `reason` knows what is wrong, else the error itself."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, InputError) or (text := reason(error)) is None:
+            raise
+        raise RemoteError(f"{address}: {text}") from None
+
+
+def refusal(status: int, credentials: str) -> str:
+    """What an HTTP status from 400 on means; `credentials` says where those for this kind of place come from."""
+    if status in (401, 403):
+        return f"access refused ({status}): {credentials}"
+    return f"not there ({status}): check the address" if status in (404, 410) else f"the server answers {status}"
+
+
+def told(address: str) -> contextlib.AbstractContextManager[None]:
     """Errors: RemoteError for what boto3 raises inside, after the retries of its own."""
+    return explained(address, _reason)
+
+
+def _reason(error: Any) -> str | None:
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
-    try:
-        yield
-    except ClientError as error:
+    if isinstance(error, ClientError):
         code = error.response["Error"]["Code"]
-        status = 404 if code in GONE else error.response["ResponseMetadata"].get("HTTPStatusCode", code)
-        raise refusal(status, address, CREDENTIALS) from None
-    except (NoCredentialsError, PartialCredentialsError):
-        raise RemoteError(f"{address}: no credentials: {CREDENTIALS}") from None
-    except (BotoCoreError, Boto3Error) as error:
+        return refusal(404 if code in GONE else error.response["ResponseMetadata"].get("HTTPStatusCode", code), CREDENTIALS)
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+        return f"no credentials: {CREDENTIALS}"
+    if isinstance(error, (BotoCoreError, Boto3Error)):
         what = f"no answer, or one that broke off ({type(error).__name__})"
-        raise RemoteError(f"{address}: {what}: check network, address and AWS_ENDPOINT_URL, then run it again") from None
+        return f"{what}: check network, address and AWS_ENDPOINT_URL, then run it again"
+    return None
