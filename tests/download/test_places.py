@@ -17,6 +17,7 @@ from download.test_archive import GOOD, NOISE, tar
 from earmark import InputError
 from earmark.download.fetch import fetch
 from earmark.download.places import exact
+from earmark.download.progress import Meter
 from earmark.download.redact import refuse_secrets, shown
 from object_store import BUCKET
 
@@ -94,6 +95,23 @@ def test_a_folder_of_s3_that_changed_since_the_run_that_failed_is_fetched_anew(s
     s3.client.put_object(Bucket=BUCKET, Key="corpora/LA/flac/a.flac", Body=NOISE[::-1])
     fetch(f"{stored}/corpora", tmp_path / "corpus", params)
     assert files(tmp_path / "corpus") == GOOD | {"other.txt": b"o", "LA/flac/a.flac": NOISE[::-1]}
+
+
+def test_an_object_that_changes_while_it_is_fetched_is_named_and_fetched_anew_next_time(bucket, s3, params, tmp_path, monkeypatch):
+    content, plain, replaced = NOISE * 30, Meter.add, []  # three parts of boto3's transfer
+    s3.client.put_object(Bucket=BUCKET, Key="large.bin", Body=content)
+
+    def add(meter, count):
+        if not replaced:
+            replaced.append(s3.client.put_object(Bucket=BUCKET, Key="large.bin", Body=content[::-1]))
+        plain(meter, count)
+
+    monkeypatch.setattr(Meter, "add", add)
+    with pytest.raises(InputError, match=r"large\.bin: it changed while it was fetched: run it again"):
+        fetch(f"{bucket}/large.bin", tmp_path / "large", params.model_copy(update={"connections": 1}))
+    assert not (tmp_path / "large").exists()
+    fetch(f"{bucket}/large.bin", tmp_path / "large", params)
+    assert files(tmp_path / "large") == {"large.bin": content[::-1]}
 
 
 def fail(*_):

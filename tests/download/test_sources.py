@@ -71,6 +71,18 @@ def test_an_archive_in_parts_is_unpacked_as_one_beside_another(web, params, know
     assert len(record["addresses"]) == 4
 
 
+def test_a_file_that_cannot_be_had_stops_the_others_which_resume(web, params, known, tmp_path):
+    web.seconds_a_step = 0.05
+    first, second = tar(GOOD, "w"), tar(MORE, "w")
+    archives = (Archive(parts=(part(web.put("a.tar", first), first),)), Archive(parts=(part(f"{web.address}/b.tar", second),)))
+    with pytest.raises(InputError, match=r"b\.tar: not there"):
+        fetch(known(archives=archives), tmp_path / "corpus", params)
+    assert web.sent < len(first)
+    web.put("b.tar", second)
+    fetch(known(archives=archives), tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == GOOD | MORE
+
+
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.zip", "a.bin"])
 def test_a_wrong_checksum_is_named_and_the_bytes_are_fetched_again_next_time(web, params, known, tmp_path, name):
     right = zipped(GOOD) if name == "a.zip" else tar(GOOD)

@@ -30,8 +30,8 @@ def mirror(folder: Path, place: str, params: DownloadParams) -> None:
         return log.info("%s: complete", place)
 
     def send(path: Path) -> None:
-        with told(f"s3://{bucket}/{key(path)}"):
-            client.upload_file(str(path), bucket, key(path), Callback=meter.add)
+        with told(f"s3://{bucket}/{key(path)}"), path.open("rb") as stream:
+            client.upload_fileobj(stream, bucket, key(path), Callback=meter.add)
 
     with Meter(f"copying to {place}") as meter:
         meter.expect(sum(path.stat().st_size for path in files))

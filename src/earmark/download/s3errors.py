@@ -40,12 +40,15 @@ def told(address: str) -> contextlib.AbstractContextManager[None]:
 def _reason(error: Any) -> str | None:
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+    from s3transfer.exceptions import S3DownloadFailedError
 
     if isinstance(error, ClientError):
         code = error.response["Error"]["Code"]
         return refusal(404 if code in GONE else error.response["ResponseMetadata"].get("HTTPStatusCode", code), CREDENTIALS)
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
         return f"no credentials: {CREDENTIALS}"
+    if isinstance(error, S3DownloadFailedError):  # which boto3's transfer says of another ETag
+        return "it changed while it was fetched: run it again"
     if isinstance(error, (BotoCoreError, Boto3Error)):
         what = f"no answer, or one that broke off ({type(error).__name__})"
         return f"{what}: check network, address and AWS_ENDPOINT_URL, then run it again"

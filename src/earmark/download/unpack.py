@@ -1,4 +1,4 @@
-"""Unpack tar and zip archives that nobody vouches for: nothing outside the folder, no links that lead out (in a zip none), no devices, no bombs."""
+"""Unpack tar and zip archives that nobody vouches for: nothing outside the folder, no devices, no bombs; links in a tar, and inside it."""
 
 import bz2
 import contextlib
