@@ -147,7 +147,7 @@ class _Gathering:
         def verify(name: str) -> str:
             sha256 = file_digest(fetched.root / name)
             if fault := fetched.files[name].fault(fetched.root / name, sha256):
-                self._discard(fetched)
+                self._discard(fetched, name)
                 raise InputError(f"{shown(fetched.files[name].address)}{fault}")
             return sha256
 
@@ -155,9 +155,9 @@ class _Gathering:
         self.pins.check(file.address, digests)
         return {"sha256": summary(digests), "revision": fetched.revision} | ({"files": digests} if len(digests) <= FEW else {})
 
-    def _discard(self, fetched: Fetched) -> None:
+    def _discard(self, fetched: Fetched, name: str) -> None:
         if not fetched.local:
-            remove(fetched.root)
+            (fetched.root / name).unlink()
 
     def _unpack(self, fetched: list[Fetched]) -> list[Fetched]:
         """Unpack all archives into one folder. Returns what is no archive."""
@@ -171,7 +171,7 @@ class _Gathering:
                 unpack(paths, shown(archive.parts[0].address), root / archive.into, self.params)
             except DamagedError:
                 for one in parts:
-                    self._discard(one)
+                    self._discard(one, *one.files)
                 raise
         return left
 

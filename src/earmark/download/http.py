@@ -64,7 +64,7 @@ class Stream:
     def _attempt(self) -> None:
         """Ask for the rest where the bytes here are surely the first ones of the same file, or where its digest will tell."""
         kept = json.loads(self._state.read_text()) if self._state.exists() else {}
-        sure = self.file.trusted or (kept.get("strong") and kept["boot"] == _boot())
+        sure = self.file.trusted or (kept.get("strong") and kept["boot"] == _boot() and kept["address"] == self.title)
         start = _length(self.path) if sure and kept.get("size") else 0
         if start and start == kept["size"]:
             return self.meter.skip(start)
@@ -72,7 +72,7 @@ class Stream:
         if start and kept["strong"]:
             headers["If-Range"] = kept["tag"]
         with _get(self.file.address, headers, self.params.timeout_seconds) as answer:
-            told = {"size": _size(answer), "tag": _tag(answer), "strong": _is_strong(answer), "boot": _boot()}
+            told = {"address": self.title, "size": _size(answer), "tag": _tag(answer), "strong": _is_strong(answer), "boot": _boot()}
             resumes = start and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
             if start and (told["size"], told["tag"]) != (kept["size"], kept["tag"]):
                 log.warning("%s changed since its first bytes were fetched: it is fetched anew", self.title)
@@ -89,8 +89,10 @@ class Stream:
         self.meter.expect(None if self.counted else size)
         self.meter.skip(start - self.counted)
         self.counted = start
+        if not start:
+            self.path.unlink(missing_ok=True)  # before the state says otherwise
         write_json(self._state, told)
-        with self.path.open("ab" if start else "wb") as stream:
+        with self.path.open("ab") as stream:
             for chunk in _chunks(answer):
                 stream.write(chunk)
                 self.counted += len(chunk)

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +24,9 @@ from earmark.params import DownloadParams
 SCHEMES = ("https", "http", "s3", "hf", "dvc")
 HUB_CREDENTIALS = "set HF_TOKEN to a token that may read it, and accept its terms on its page if it has any"
 DVC_FORM = "write dvc://REPOSITORY@REVISION/PATH, where REPOSITORY is a folder or an address of git"
+
+
+Get = Callable[[str, Path], None]  # writes one entry to a path
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,23 @@ def _named(path: str, asked: str) -> str:
     return name
 
 
+def _bring_missing(fetched: Fetched, entries: list[str], get: Get, params: DownloadParams, meter: Meter) -> Fetched:
+    """Get each entry that an earlier run has not brought, several at a time; each is complete or absent."""
+
+    def bring(named: tuple[str, str]) -> None:
+        entry, target = named[0], fetched.root / named[1]
+        if target.exists():
+            return meter.skip(target.stat().st_size)
+        aside = target.with_name(f".{target.name}.part")
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            get(entry, aside)
+            os.replace(aside, target)
+
+    each(bring, list(zip(entries, fetched.files, strict=True)), params.connections, meter)
+    return fetched
+
+
 def split_s3(address: str) -> tuple[str, str]:
     """Bucket and key of s3://bucket/key. Errors: InputError when there is no bucket."""
     bucket, _, key = address.removeprefix("s3://").partition("/")
@@ -139,20 +160,16 @@ def _s3(address: str, folder: Path, pinned: str | None, params: DownloadParams, 
     found = {key: listed[key]} if key in listed else {name: item for name, item in listed.items() if name.startswith(prefix)}
     if not found:
         raise InputError(f"{address}: no object has this key, and none lies below it: check the address")
-    own = _version(folder, "".join(f"{name} {item['ETag']}\n" for name, item in found.items()))
+    own = _version(folder, "\n".join((address, *(f"{name} {item['ETag']}" for name, item in found.items()))))
     transfer = TransferConfig(max_concurrency=params.connections if len(found) == 1 else 1, num_download_attempts=params.retries + 1)
 
-    def bring(name: str) -> None:
-        target = own / _named(name, key)
-        if target.exists():
-            return meter.skip(found[name]["Size"])
-        with told(f"s3://{bucket}/{name}"), writing(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            client.download_file(bucket, name, str(target), Callback=meter.add, Config=transfer)
+    def get(name: str, path: Path) -> None:
+        with told(f"s3://{bucket}/{name}"):
+            client.download_file(bucket, name, str(path), Callback=meter.add, Config=transfer)
 
+    known = {_named(name, key): File(address=f"s3://{bucket}/{name}") for name in found}
     meter.expect(sum(item["Size"] for item in found.values()))
-    each(bring, found, params.connections, meter)
-    return Fetched(own, {_named(name, key): File(address=f"s3://{bucket}/{name}") for name in found})
+    return _bring_missing(Fetched(own, known), list(found), get, params, meter)
 
 
 def _split_hub(address: str) -> tuple[str, str, str, str]:
@@ -195,7 +212,7 @@ def _hub(address: str, folder: Path, pinned: str | None, params: DownloadParams,
     if not found:
         raise InputError(f"{address}: holds no file {path}: check the address")
     meter.expect(sum(entry.size for entry in found))
-    own = _version(folder, commit)
+    own = _version(folder, f"{address} {commit}")
     only = [glob.escape(path), f"{glob.escape(path)}/*"] if path else None
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings show addresses that hold passes to a file
     options: dict[str, Any] = {"endpoint": endpoint, "max_workers": params.connections, "tqdm_class": _counting(meter)}
@@ -265,22 +282,15 @@ def _dvc(address: str, folder: Path, pinned: str | None, params: DownloadParams,
         found: dict[str, Any] = {path: system.info(path)} if system.isfile(path) else system.find(path, detail=True)
     if not found:
         raise InputError(f"{public}: nothing is tracked there: check path and revision")
-    own = _version(folder, commit)
+    own = _version(folder, f"{address} {commit}")
 
-    def bring(entry: str) -> None:
-        target = own / _named(entry, path)
-        if not target.exists():
-            aside = target.with_name(f".{target.name}.part")
-            with writing(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with explained(f"{public}:{entry}", _dvc_reason):
-                    system.get_file(entry, str(aside))
-                os.replace(aside, target)
-        meter.add(target.stat().st_size)
+    def get(entry: str, aside: Path) -> None:
+        with explained(f"{public}:{entry}", _dvc_reason):
+            system.get_file(entry, str(aside))
+        meter.add(aside.stat().st_size)
 
-    each(bring, found, params.connections, meter)
     known = {_named(entry, path): File(address=f"{public}:{entry}", md5=_dvc_md5(info)) for entry, info in found.items()}
-    return Fetched(own, known, commit)
+    return _bring_missing(Fetched(own, known, commit), list(found), get, params, meter)
 
 
 def _dvc_md5(info: dict[str, Any]) -> tuple[str, ...]:
