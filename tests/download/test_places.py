@@ -224,6 +224,17 @@ def test_what_a_dvc_repository_tracks_is_fetched_at_a_revision(repository, param
     assert files(tmp_path / "one") == {"one.bin": NOISE}
 
 
+def test_what_comes_from_a_repository_with_a_cache_here_is_no_link_to_it(repository, params, tmp_path):
+    clone, environment = tmp_path / "clone", os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
+    subprocess.run(["git", "clone", "-q", repository, clone], check=True)
+    for command in (["config", "cache.type", "symlink"], ["pull", "-q", "one.bin"]):
+        subprocess.run(["dvc", *command], cwd=clone, env=environment, check=True, capture_output=True)
+    assert (clone / "one.bin").is_symlink()
+    fetch(f"dvc://{clone}@v1/one.bin", tmp_path / "one", params)
+    assert files(tmp_path / "one") == {"one.bin": NOISE}
+    assert not (tmp_path / "one/one.bin").is_symlink()
+
+
 def test_trouble_with_a_dvc_repository_is_named(repository, params, tmp_path):
     for address, says in (
         (f"dvc://{repository}@v2/data", "no such revision"),

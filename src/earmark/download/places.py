@@ -17,7 +17,7 @@ from earmark.download.http import Stream
 from earmark.download.progress import Meter, each
 from earmark.download.redact import refuse_secrets, shown
 from earmark.download.s3errors import explained, refusal, told
-from earmark.download.unpack import writing
+from earmark.download.unpack import CHUNK, writing
 from earmark.files import remove
 from earmark.params import DownloadParams
 
@@ -285,9 +285,10 @@ def _dvc(address: str, folder: Path, pinned: str | None, params: DownloadParams,
     own = _version(folder, f"{address} {commit}")
 
     def get(entry: str, aside: Path) -> None:
-        with explained(f"{public}:{entry}", _dvc_reason):
-            system.get_file(entry, str(aside))
-        meter.add(aside.stat().st_size)
+        with explained(f"{public}:{entry}", _dvc_reason), system.open(entry, "rb") as source, aside.open("wb") as stream:
+            while chunk := source.read(CHUNK):  # DVC's own get may link to a cache on this machine
+                stream.write(chunk)
+                meter.add(len(chunk))
 
     known = {_named(entry, path): File(address=f"{public}:{entry}", md5=_dvc_md5(info)) for entry, info in found.items()}
     return _bring_missing(Fetched(own, known, commit), list(found), get, params, meter)
