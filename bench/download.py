@@ -14,7 +14,6 @@ import numpy as np
 from boto3.s3.transfer import TransferConfig
 from timing import row, seconds, show
 
-from earmark.download import s3
 from earmark.download.fetch import fetch
 from earmark.params import DownloadParams
 
@@ -22,7 +21,7 @@ MEGABYTES, TURNS = 128, 6
 
 
 def rows() -> list[dict[str, Any]]:
-    """The same bytes over as many connections in pieces of the same size; at least 80 % of boto3's throughput."""
+    """The same bytes over as many connections; at least 80 % of boto3's throughput."""
     sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the tests' server
     from object_store import BUCKET, S3, S3_ENVIRONMENT
 
@@ -36,15 +35,13 @@ def rows() -> list[dict[str, Any]]:
     finally:
         os.environ.clear()
         os.environ |= before
-        s3.client.cache_clear()
         server.stop()
 
 
 def measure(bucket: str, folder: Path, size: int) -> dict[str, Any]:
     """Turn about, since other work on the machine comes and goes; the shortest of each."""
     params, targets = DownloadParams(), iter(range(10 * TURNS))
-    piece = round(params.piece_mb * (1 << 20))
-    config = TransferConfig(multipart_threshold=piece, multipart_chunksize=piece, max_concurrency=params.connections)
+    config = TransferConfig(max_concurrency=params.connections)
     client = boto3.client("s3")
 
     def ours() -> None:

@@ -22,9 +22,6 @@ def web() -> Iterator[Web]:
 @pytest.fixture
 def bucket(s3: S3, monkeypatch) -> str:
     """s3://… of an emptied bucket, with the environment that reaches it."""
-    from earmark.download import s3 as ours
-
-    ours.client.cache_clear()
     for name, value in (S3_ENVIRONMENT | {"AWS_ENDPOINT_URL": s3.address}).items():
         monkeypatch.setenv(name, value)
     for key in s3.stored():
@@ -33,9 +30,10 @@ def bucket(s3: S3, monkeypatch) -> str:
 
 
 @pytest.fixture
-def params() -> DownloadParams:
-    """Small pieces, little patience."""
-    return DownloadParams(connections=4, piece_mb=0.125, retries=3, backoff_seconds=0.01, timeout_seconds=1)
+def params(monkeypatch) -> DownloadParams:
+    """Little patience."""
+    monkeypatch.setattr("earmark.download.http.BACKOFF_SECONDS", 0.01)
+    return DownloadParams(connections=4, retries=3, timeout_seconds=1)
 
 
 @pytest.fixture(scope="session")

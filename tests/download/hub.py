@@ -13,10 +13,10 @@ COMMIT = "c0ffee" * 6 + "abcd"
 
 
 class Hub:
-    """As much of the hub as is asked: revisions, trees, and files behind a redirect to another server."""
+    """As much of the hub as is asked: revisions, trees, and files behind a redirect to another server; `served` are other bytes there."""
 
     def __init__(self, contents: dict[str, bytes], web: Web):
-        self.commit, self.asked, self.refuse = COMMIT, Counter(), 0
+        self.commit, self.asked, self.served, self.refuse = COMMIT, Counter(), {}, 0
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -29,7 +29,7 @@ class Hub:
                 if hub.refuse:
                     return self.reply(hub.refuse, {"error": "no"}, {"X-Error-Code": "GatedRepo", "X-Error-Message": "no"})
                 if "/resolve/" in path:
-                    return self.reply(302, {}, {"Location": web.put(path.rpartition("/")[2], contents[path.partition(f"{COMMIT}/")[2]])})
+                    return self.reply(302, {}, self.resolved(path.partition(f"{COMMIT}/")[2]))
                 if not path.startswith(("/api/datasets/o/n/", "/api/models/o/n/")):
                     return self.reply(404, {}, {})
                 if "/revision/" in path:
@@ -40,7 +40,12 @@ class Hub:
                 below = path.partition(f"/tree/{COMMIT}")[2].strip("/")
                 return self.reply(200, [self.entry(name) for name in wanted if not below or name.startswith(below + "/")], {})
 
-            do_GET = do_POST = answer
+            do_GET = do_POST = do_HEAD = answer
+
+            def resolved(self, name: str) -> dict[str, str]:
+                content = contents[name]
+                tag = {"X-Linked-ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Linked-Size": str(len(content))}
+                return {"X-Repo-Commit": COMMIT, "Location": web.put(name.rpartition("/")[2], hub.served.get(name, content)), **tag}
 
             def entry(self, name: str) -> dict:
                 content = contents[name]
@@ -57,7 +62,8 @@ class Hub:
                 for key, value in {**headers, "Content-Length": str(len(body)), "Content-Type": "application/json"}.items():
                     self.send_header(key, value)
                 self.end_headers()
-                self.wfile.write(body)
+                if self.command != "HEAD":
+                    self.wfile.write(body)
 
             def log_message(self, *arguments):
                 """Quiet."""

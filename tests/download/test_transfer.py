@@ -1,5 +1,6 @@
 """Files behind http arrive whole, whatever happens on the way."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -7,29 +8,38 @@ import os
 import re
 import resource
 import signal
+import ssl
 import subprocess
 import sys
+import threading
 import time
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from download.conftest import files
 from download.test_archive import tar
 from earmark import InputError
+from earmark.download import plan as plans
+from earmark.download.catalogue import Catalogue, File, Known
 from earmark.download.fetch import fetch
 from earmark.download.pins import LOCK
+
+OPENSSL = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "1")
 
 
 def leftovers(folder) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_arrives_in_ranges_with_a_record_a_lock_and_nothing_else(web, params, content, tmp_path):
+def test_a_file_arrives_with_a_record_a_lock_and_nothing_else(web, params, content, tmp_path):
     address = web.put("speech.bin", content)
     record = fetch(address, tmp_path / "corpus", params)
     assert files(tmp_path / "corpus") == {"speech.bin": content}
     assert leftovers(tmp_path) == ["corpus", LOCK]
-    assert web.asked["/speech.bin"] == 1 + 16  # a first byte, and 16 pieces
+    assert web.asked["/speech.bin"] == 1
     assert record == json.loads((tmp_path / "corpus/download.json").read_text())
     assert record["addresses"][address]["files"] == {"speech.bin": hashlib.sha256(content).hexdigest()}
     assert record["bytes"] == len(content)
@@ -138,65 +148,111 @@ import sys
 from pathlib import Path
 from earmark.download.fetch import fetch
 from earmark.params import DownloadParams
-fetch(sys.argv[1], Path(sys.argv[2]), DownloadParams(connections=2, piece_mb=0.125, timeout_seconds=5))
+fetch(sys.argv[1], Path(sys.argv[2]), DownloadParams(timeout_seconds=5))
 """
 
 
-def kill_in_the_middle(web, address, target, enough) -> None:
-    """SIGKILL a download when its saved state covers something."""
+def kill_in_the_middle(web, address, target) -> Path:
+    """SIGKILL a download when a good part of it is here; the part."""
+    part = target.with_name(f"{target.name}.download") / "parts/0" / address.rpartition("/")[2]
     web.seconds_a_step = 0.02
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, address, str(target)])
     until = time.monotonic() + 60
-    while not enough() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.05)
+    while not (part.exists() and part.stat().st_size > 1_000_000) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
     assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not target.exists()
     time.sleep(0.1)
-    web.seconds_a_step = 0.0
+    web.seconds_a_step, web.sent = 0.0, 0
+    return part
 
 
+LONG_AGO = "Thu, 01 Jan 2015 00:00:00 GMT"
+
+
+@pytest.mark.parametrize("date", ["", LONG_AGO], ids=["tag", "date"])
 @pytest.mark.parametrize("name", ["speech.bin", "speech.tar.gz"])
-def test_a_killed_download_goes_on_where_it_was_and_ends_with_the_same_bytes(web, params, content, tmp_path, name):
+def test_a_killed_download_resumes_inside_the_file_and_ends_with_the_same_bytes(web, params, content, tmp_path, name, date):
+    web.date = date
     entries = {f"flac/{number}.flac": content[number * 100_000 :][:200_000] for number in range(20)}
     served = tar(entries) if name.endswith("gz") else content * 2
-    address, state = web.put(name, served), tmp_path / f"corpus.download/parts/{name}.part.json"
-    kill_in_the_middle(web, address, tmp_path / "corpus", lambda: state.exists() and len(json.loads(state.read_text())["done"]) > 5)
-    web.sent = 0
+    address = web.put(name, served)
+    had = kill_in_the_middle(web, address, tmp_path / "corpus").stat().st_size
     fetch(address, tmp_path / "corpus", params)
-    assert web.sent < 0.9 * len(served)
+    assert web.sent == len(served) - had
     fetch(address, tmp_path / "undisturbed", params)
     assert files(tmp_path / "corpus") == files(tmp_path / "undisturbed") == (entries if name.endswith("gz") else {name: served})
     assert (tmp_path / "corpus/download.json").read_bytes() == (tmp_path / "undisturbed/download.json").read_bytes()
 
 
-@pytest.mark.parametrize("tags", [True, False])
-def test_a_file_that_changed_since_the_run_that_was_killed_is_fetched_anew(web, params, content, tmp_path, caplog, tags):
-    web.tags = tags
-    address, state = web.put("speech.bin", content), tmp_path / "corpus.download/parts/speech.bin.part.json"
-    kill_in_the_middle(web, address, tmp_path / "corpus", state.exists)
+@pytest.mark.parametrize("date", ["", LONG_AGO], ids=["tag", "date"])
+def test_a_file_that_changed_since_the_run_that_was_killed_is_fetched_anew(web, params, content, tmp_path, caplog, date):
+    web.date = date
+    address = web.put("speech.bin", content)
+    kill_in_the_middle(web, address, tmp_path / "corpus")
+    web.date = date and "Fri, 02 Jan 2015 00:00:00 GMT"
     web.put("speech.bin", content[::-1])
     fetch(address, tmp_path / "corpus", params)
     assert files(tmp_path / "corpus") == {"speech.bin": content[::-1]}
-    assert ("changed since its first pieces were fetched" in caplog.text) == tags
+    assert "changed since its first bytes were fetched" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["no tag", "weak tag", "date of just now"])
+def test_a_part_that_nothing_tells_from_one_of_a_changed_file_is_not_used(web, params, content, tmp_path, kind):
+    web.tags, web.weak = kind == "weak tag", kind == "weak tag"
+    web.date = formatdate(usegmt=True) if kind.startswith("date") else ""
+    address = web.put("speech.bin", content)
+    kill_in_the_middle(web, address, tmp_path / "corpus")
+    web.put("speech.bin", content[::-1])
+    fetch(address, tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == {"speech.bin": content[::-1]}
+    assert web.sent == len(content)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_part_of_a_file_whose_digest_is_known_is_used_without_any_tag_and_the_digest_tells(web, params, content, tmp_path, changed):
+    web.tags = False
+    address = web.put("speech.bin", content)
+    had = kill_in_the_middle(web, address, tmp_path / "corpus").stat().st_size
+    web.put("speech.bin", content[::-1] if changed else content)
+    file = File(address=address, sha256=hashlib.sha256(content).hexdigest())
+    with pytest.MonkeyPatch.context() as patch:
+        known = Known(title="Corpus", licence=None, homepage="https://example.org", files=(file,))
+        patch.setattr(plans, "catalogue", lambda: Catalogue(corpora={"corpus": known}, weights={}))
+        with pytest.raises(InputError, match="wrong checksum") if changed else contextlib.nullcontext():
+            fetch("corpus", tmp_path / "corpus", params)
+        assert web.sent == len(content) - had
+        web.put("speech.bin", content)
+        fetch("corpus", tmp_path / "corpus", params)  # the wrong bytes are gone
+    assert files(tmp_path / "corpus") == {"speech.bin": content}
 
 
 def test_a_file_that_changes_while_it_is_fetched_is_fetched_anew(web, params, content, tmp_path, caplog):
     def change(path, asked):
-        if asked.startswith("bytes=524288-"):
+        if asked:
             web.put("speech.bin", content[::-1])
 
-    web.before = change
-    fetch(web.put("speech.bin", content), tmp_path / "corpus", params)
+    address, web.before, web.faults["/speech.bin"] = web.put("speech.bin", content), change, [("reset", 900_000)] * 2
+    fetch(address, tmp_path / "corpus", params)
     assert files(tmp_path / "corpus") == {"speech.bin": content[::-1]}
-    assert "changed while it was fetched" in caplog.text
+    assert "changed since its first bytes were fetched" in caplog.text
 
 
 def test_a_file_that_changes_all_the_time_is_given_up(web, params, content, tmp_path):
     web.before = lambda path, asked: web.put("speech.bin", os.urandom(300_000))
-    with pytest.raises(InputError, match="changed 3 times while it was fetched"):
+    web.faults["/speech.bin"] = [("short", 100_000)] * 100
+    with pytest.raises(InputError, match=r"speech\.bin: .*broken off \(4 times\)"):
         fetch(web.put("speech.bin", content), tmp_path / "corpus", params)
+
+
+def test_a_part_that_is_longer_than_the_file_is_thrown_away(web, params, content, tmp_path):
+    address = web.put("speech.bin", content)
+    part = kill_in_the_middle(web, address, tmp_path / "corpus")
+    part.write_bytes(content + b"more")
+    fetch(address, tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == {"speech.bin": content}
 
 
 def test_bytes_that_differ_from_those_of_the_first_time_are_refused_until_the_pin_is_taken_out(web, params, content, tmp_path):
@@ -215,7 +271,7 @@ def test_a_full_disk_is_named_and_the_download_goes_on_later(web, params, conten
     address, before = web.put("speech.bin", content), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))  # files stop growing, as on a full disk
     try:
-        with pytest.raises(InputError, match=r"cannot write .*speech\.bin\.part: File too large; free space, then run it again"):
+        with pytest.raises(InputError, match=r"cannot write .*speech\.bin: File too large; free space, then run it again"):
             fetch(address, tmp_path / "corpus", params)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -237,10 +293,34 @@ def test_two_processes_do_not_fetch_into_one_folder(web, params, content, tmp_pa
     process.wait()
 
 
-def test_after_a_crash_of_the_machine_only_what_was_brought_to_the_disk_counts(web, params, content, tmp_path, monkeypatch):
-    address, state = web.put("speech.bin", content), tmp_path / "corpus.download/parts/speech.bin.part.json"
-    kill_in_the_middle(web, address, tmp_path / "corpus", state.exists)
-    state.with_suffix("").write_bytes(bytes(len(content)))  # the name was kept, the bytes were not
-    monkeypatch.setattr("earmark.download.part._boot", lambda: "another")
+def test_after_a_crash_of_the_machine_a_part_without_known_digest_is_not_used(web, params, content, tmp_path, monkeypatch):
+    address = web.put("speech.bin", content)
+    part = kill_in_the_middle(web, address, tmp_path / "corpus")
+    part.write_bytes(bytes(part.stat().st_size))  # the name was kept, the bytes were not
+    monkeypatch.setattr("earmark.download.http._boot", lambda: "another")
     fetch(address, tmp_path / "corpus", params)
+    assert files(tmp_path / "corpus") == {"speech.bin": content}
+
+
+def test_a_certificate_that_is_not_trusted_says_how_to_trust_it(params, tmp_path):
+    subprocess.run([*OPENSSL, "-keyout", tmp_path / "key", "-out", tmp_path / "cert"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        with pytest.raises(InputError, match="its certificate is not trusted here: REQUESTS_CA_BUNDLE names your own authorities"):
+            fetch(f"https://127.0.0.1:{server.server_address[1]}/a.bin", tmp_path / "corpus", params)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_proxy_of_the_environment_is_asked(web, params, content, tmp_path, monkeypatch):
+    web.put("speech.bin", content)
+    monkeypatch.setenv("http_proxy", web.address)
+    monkeypatch.setenv("no_proxy", "")
+    web.files["http://corpora.invalid/speech.bin"] = content
+    fetch("http://corpora.invalid/speech.bin", tmp_path / "corpus", params)
     assert files(tmp_path / "corpus") == {"speech.bin": content}

@@ -19,6 +19,7 @@ class Web:
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, list] = defaultdict(list)
         self.ranges, self.tags, self.headers, self.before = True, True, {}, lambda path, start: None
+        self.weak, self.date = False, ""  # instead of a strong tag: a weak one, a date, or with no `tags` nothing
         self.seconds_a_step = 0.0
         self.asked, self.sent, self.seen, self.counting = Counter(), 0, [], threading.Lock()
         web = self
@@ -47,24 +48,29 @@ class Web:
         with self.counting:
             self.asked[path] += 1
             self.seen.append((path, dict(request.headers)))
-            probe = request.headers.get("Range") == "bytes=0-0"
-            fault = self.faults[path].pop(0) if self.faults[path] and not (probe and isinstance(self.faults[path][0], tuple)) else None
+            fault = self.faults[path].pop(0) if self.faults[path] else None
         if isinstance(fault, int):
             return self.answer(request, fault, b"", {"Retry-After": "0"})
         if path not in self.files:
             return self.answer(request, 404, b"", {})
         content = self.files[path]
         self.before(path, request.headers.get("Range", ""))
-        tag = {"ETag": f'"{sha256(content).hexdigest()[:16]}"'} if self.tags else {}
+        tag = self.tag(content)
+        known = next(iter(tag.values()), None)
         wanted = request.headers.get("Range") if self.ranges else None
-        if wanted and request.headers.get("If-Range", tag.get("ETag")) == tag.get("ETag"):
+        if wanted and request.headers.get("If-Range", known) == known:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
-            start, end = int(first), min(int(last) + 1, len(content))
+            start, end = int(first), min(int(last) + 1, len(content)) if last else len(content)
             if start >= len(content):
                 return self.answer(request, 416, b"", tag)
             about = {"Content-Range": f"bytes {start}-{end - 1}/{len(content)}"}
             return self.answer(request, 206, content[start:end], tag | about, fault)
         self.answer(request, 200, content, tag, fault)
+
+    def tag(self, content: bytes) -> dict[str, str]:
+        if self.date:
+            return {"Last-Modified": self.date}
+        return {"ETag": f'{"W/" if self.weak else ""}"{sha256(content).hexdigest()[:16]}"'} if self.tags else {}
 
     def answer(self, request, status: int, body: bytes, headers: dict[str, str], fault: tuple[str, int] | None = None) -> None:
         request.send_response(status)

@@ -6,12 +6,12 @@ from rich.console import Console
 from rich.table import Table
 
 from earmark import InputError
-from earmark.download import archive
 from earmark.download.catalogue import Known, catalogue
-from earmark.download.errors import shown
 from earmark.download.fetch import fetch
 from earmark.download.plan import plan
+from earmark.download.unpack import stem
 from earmark.params import DownloadParams
+from earmark.storage.redact import shown
 
 WEIGHTS = Path("weights")
 
@@ -28,7 +28,7 @@ def show() -> None:
 
 def _checksums(source: Known) -> str:
     files = [part for entry in source.archives for part in entry.parts] + list(source.files)
-    known = sum(file.digest.trusted for file in files)
+    known = sum(file.trusted for file in files)
     return "pinned at first use" if source.folders or not known else "published" if known == len(files) else f"{known} of {len(files)}"
 
 
@@ -60,4 +60,4 @@ def folder_name(source: str) -> str:
     last = shown(source).rstrip("/").rpartition("/")[2]
     if source.startswith("hf://"):
         last = last.partition("@")[0] or last
-    return archive.stem(last) or "download"
+    return stem(last) or "download"

@@ -1,11 +1,12 @@
 """The registry of sources, sources.yaml: public corpora and weights with addresses, checksums, licence and layout."""
 
 import functools
+import hashlib
 from importlib.resources import files
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from earmark.download.remotes import Digest
 from earmark.params.strict import parse_yaml
 
 
@@ -14,21 +15,36 @@ class _Entry(BaseModel):
 
 
 class File(_Entry):
-    """A file: its address, and what is known of its bytes; what is not known is pinned when it is first fetched."""
+    """A file: its address, and what is known of its bytes. SHA-256 decides; several MD5s are of editions that differ in nothing read."""
 
     address: str
     bytes: int | None = None
     sha256: str | None = None
-    md5: str | tuple[str, ...] = ()
+    md5: tuple[str, ...] = ()
 
     @property
-    def digest(self) -> Digest:
-        """SHA-256 decides; several MD5s are of editions that differ in nothing that is read."""
-        return Digest(self.sha256, () if self.sha256 else (self.md5,) if isinstance(self.md5, str) else self.md5)
+    def trusted(self) -> bool:
+        """Whether a digest of its bytes is known beforehand."""
+        return bool(self.sha256 or self.md5)
+
+    def fault(self, path: Path, sha256: str) -> str | None:
+        """What is wrong with a file that has arrived, if anything is."""
+        size = path.stat().st_size
+        if self.bytes not in (None, size):
+            return f" has {size:,} bytes, not {self.bytes:,}: it is another file, or not whole"
+        kind, found, known = ("md5", _md5(path), self.md5) if self.md5 and not self.sha256 else ("sha256", sha256, (self.sha256,))
+        if not self.trusted or found in known:
+            return None
+        return f": wrong checksum: {kind} {found}, not {self.digest}; not used: fetch it again"
+
+    @property
+    def digest(self) -> str:
+        """The digest in words, for people who bring the file by hand."""
+        return f"sha256 {self.sha256}" if self.sha256 else f"md5 {' or '.join(self.md5)}" if self.md5 else "checksum not known"
 
 
 class Archive(_Entry):
-    """An archive, perhaps in parts, and the folder that it is unpacked to."""
+    """An archive, and the folder that it is unpacked to; `parts` are the pieces of one archive that was cut up, mostly one."""
 
     parts: tuple[File, ...]
     into: str = ""
@@ -58,7 +74,13 @@ class Catalogue(_Entry):
         return self.corpora.get(name) or self.weights.get(name)
 
 
+def _md5(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 @functools.cache
 def catalogue() -> Catalogue:
     """Read sources.yaml, which is part of the package."""
-    return Catalogue.model_validate(parse_yaml(files("earmark.download").joinpath("sources.yaml").read_bytes(), "sources.yaml"))
+    raw = files("earmark.download").joinpath("sources.yaml").read_bytes()
+    return Catalogue.model_validate(parse_yaml(raw, "sources.yaml"))

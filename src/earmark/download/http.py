@@ -1,124 +1,174 @@
-"""Files behind http and https. Credentials: ~/.netrc, or a header that the caller gives; proxies as the environment says."""
+"""One file behind http or https, as a stream that resumes. Credentials: ~/.netrc; proxies and authorities as the environment says."""
 
 import contextlib
+import json
+import logging
+import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
 from earmark import InputError
-from earmark.download.errors import ChangedError, RemoteError, TransientError, answered, shown
-from earmark.download.remotes import CHUNK, UNKNOWN, Digest, Identity
+from earmark.download.catalogue import File
+from earmark.download.progress import Meter, StoppedError
+from earmark.download.unpack import CHUNK, writing
+from earmark.params import DownloadParams
+from earmark.storage.files import write_json
+from earmark.storage.redact import shown
+from earmark.storage.s3errors import RemoteError, refusal
 
-SECRET = "credentials for a host belong into ~/.netrc"
+log = logging.getLogger(__name__)
+CREDENTIALS = "credentials for a host belong into ~/.netrc"
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 UNKNOWN_HOST = "its host is not known here"
-LONGEST_WAIT = 600.0  # seconds that a server may ask for
+BACKOFF_SECONDS = 1.0  # ours: after a first failure, doubled with each
+LONGEST_BACKOFF = 60.0  # ours
+LONGEST_WAIT = 600.0  # ours: seconds that a server may ask for
+LASTING_RETRIES = 2  # ours: where there is no network, what to do instead should be said soon
+STRONG_SECONDS = 60  # RFC 7232, 2.2.2: a date so much older than the answer tells every change
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # what a kill leaves is whole, what a crash of the machine leaves may not be
 
 
-def open_session(connections: int) -> requests.Session:
-    """A session whose connections are kept between pieces; `identity` keeps bytes as they lie on the server."""
-    session = requests.Session()
-    adapter = HTTPAdapter(pool_connections=connections, pool_maxsize=connections)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    session.headers["Accept-Encoding"] = "identity"
-    return session
+class TransientError(Exception):
+    """A failure that may pass; `wait` seconds are what the server asks for, if it does."""
+
+    def __init__(self, reason: str, wait: float = 0.0):
+        super().__init__(reason)
+        self.wait = wait
 
 
-def name_of(address: str) -> str:
-    """Last part of an address's path. Errors: InputError when it has none."""
-    name = PurePosixPath(unquote(urlsplit(address).path)).name
-    if not name or name == "..":
-        raise InputError(f"{shown(address)}: names no file")
-    return name
+class Stream:
+    """A file on its way to `path`. Beside it `.json` keeps of which version its first bytes are: size, validator, boot of the machine."""
 
+    def __init__(self, file: File, path: Path, params: DownloadParams, meter: Meter):
+        self.file, self.path, self.params, self.meter = file, path, params, meter
+        self.title, self.counted = shown(file.address), 0
+        self._state = path.with_name(f"{path.name}.json")
 
-@dataclass
-class HttpFile:
-    """One file behind an address."""
-
-    address: str
-    name: str
-    session: requests.Session = field(repr=False)
-    timeout: float
-    digest: Digest = UNKNOWN
-    headers: dict[str, str] = field(default_factory=dict, repr=False)
-    secret: str = SECRET
-
-    @property
-    def shown(self) -> str:
-        """See Remote."""
-        return shown(self.address)
-
-    def identify(self) -> Identity:
-        """Ask for the first byte: HEAD is often answered wrongly, or not at all."""
-        with self._get({"Range": "bytes=0-0"}) as answer:
-            if answer.status_code == 206:
-                return Identity(_total(answer), _tag(answer), True)
-            if answer.status_code == 416:
-                return Identity(0, _tag(answer), False)
-            return Identity(_length(answer), _tag(answer), False)
-
-    def read(self, start: int, end: int | None, identity: Identity) -> Iterator[bytes]:
-        """See Remote."""
-        headers = {"Range": f"bytes={start}-{end - 1}"} if identity.ranges and end is not None else {}
-        if headers and identity.tag and not identity.tag.startswith("W/"):
-            headers["If-Range"] = identity.tag  # a weak tag may not stand there
-        with self._get(headers) as answer:
-            self._check(answer, start, identity)
+    def fetch(self) -> None:
+        """Fetch what is missing. Errors: RemoteError after too many failures in a row, InputError."""
+        failures = 0
+        while True:
+            before = _length(self.path)
             try:
-                yield from answer.raw.stream(CHUNK, decode_content=False)
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise TransientError(_reason(error)) from None
+                with writing(self.path):
+                    return self._attempt()
+            except TransientError as error:
+                failures = 1 if _length(self.path) > before else failures + 1
+                self._wait(error, failures)
 
-    def _check(self, answer: requests.Response, start: int, identity: Identity) -> None:
-        ranged = answer.status_code == 206
-        size = _total(answer) if ranged else _length(answer)
-        misplaced = ranged and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-        if answer.status_code == 416 or ranged != identity.ranges or misplaced or not self._same(answer, size, identity):
-            raise ChangedError(self.shown)
+    def _attempt(self) -> None:
+        """Ask for the rest where the bytes here are surely the first ones of the same file, or where its digest will tell."""
+        kept = json.loads(self._state.read_text()) if self._state.exists() else {}
+        sure = self.file.trusted or (kept.get("strong") and kept["boot"] == _boot() and kept["address"] == self.title)
+        start = _length(self.path) if sure and kept.get("size") else 0
+        if start and start == kept["size"]:
+            return self.meter.skip(start)
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        if start and kept["strong"]:
+            headers["If-Range"] = kept["tag"]
+        with _get(self.file.address, headers, self.params.timeout_seconds) as answer:
+            told = {"address": self.title, "size": _size(answer), "tag": _tag(answer), "strong": _is_strong(answer), "boot": _boot()}
+            resumes = start and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+            if start and (told["size"], told["tag"]) != (kept["size"], kept["tag"]):
+                log.warning("%s changed since its first bytes were fetched: it is fetched anew", self.title)
+                resumes = False
+            if answer.status_code != 200 and not resumes:
+                self.path.unlink(missing_ok=True)
+                raise TransientError("the server has no such rest of it")
+            self._write(answer, start if resumes else 0, told)
 
-    def _same(self, answer: requests.Response, size: int | None, identity: Identity) -> bool:
-        return (size, _tag(answer)) == (identity.size, identity.tag)
+    def _write(self, answer: requests.Response, start: int, told: dict[str, Any]) -> None:
+        size = told["size"]
+        if None not in (self.file.bytes, size) and size != self.file.bytes:
+            raise InputError(f"{self.title} has {size:,} bytes, not {self.file.bytes:,}: it is another file, or not whole")
+        self.meter.expect(None if self.counted else size)
+        self.meter.skip(start - self.counted)
+        self.counted = start
+        if not start:
+            self.path.unlink(missing_ok=True)  # before the state says otherwise
+        write_json(self._state, told)
+        with self.path.open("ab") as stream:
+            for chunk in _chunks(answer):
+                stream.write(chunk)
+                self.counted += len(chunk)
+                self.meter.add(len(chunk))
+        if size is not None and self.counted < size:
+            raise TransientError(f"it broke off after {self.counted:,} of {size:,} bytes")
 
-    @contextlib.contextmanager
-    def _get(self, headers: dict[str, str]) -> Iterator[requests.Response]:
-        try:
-            answer = self.session.get(self.address, headers={**self.headers, **headers}, stream=True, timeout=self.timeout)
-        except requests.exceptions.SSLError:
-            raise RemoteError(f"{self.shown}: its certificate is not trusted here: REQUESTS_CA_BUNDLE names your own authorities") from None
-        except (requests.exceptions.ConnectionError, requests.exceptions.Timeout, urllib3.exceptions.HTTPError) as error:
-            reason = _reason(error)
-            raise TransientError(reason, lasting=reason == UNKNOWN_HOST) from None
-        except (requests.exceptions.RequestException, ValueError) as error:  # no host, too many redirects, …
-            raise InputError(f"{self.shown}: not an address that can be asked ({type(error).__name__})") from None
-        with answer:
-            if answer.status_code != 416:
-                answered(answer.status_code, self.shown, secret=self.secret, wait=_asked_wait(answer))
-            yield answer
+    def _wait(self, error: TransientError, failures: int) -> None:
+        retries = min(self.params.retries, LASTING_RETRIES) if str(error) == UNKNOWN_HOST else self.params.retries
+        if failures > retries:
+            raise RemoteError(f"{self.title}: {error} ({failures} times): check network and address, then run it again") from None
+        backoff = min(BACKOFF_SECONDS * 2 ** (failures - 1), LONGEST_BACKOFF) * random.uniform(0.5, 1)
+        wait = max(backoff, error.wait)
+        log.warning("%s: %s; trying again in %.1f s", self.title, error, wait)
+        if self.meter.stopped.wait(wait):
+            raise StoppedError from None
+
+
+@contextlib.contextmanager
+def _get(address: str, headers: dict[str, str], timeout: float) -> Iterator[requests.Response]:
+    """Ask; `identity` keeps bytes as they lie on the server."""
+    headers = {"Accept-Encoding": "identity", **headers}
+    try:
+        answer = requests.get(address, headers=headers, stream=True, timeout=timeout)
+    except requests.exceptions.SSLError:
+        raise RemoteError(f"{shown(address)}: its certificate is not trusted here: REQUESTS_CA_BUNDLE names your own authorities") from None
+    except (requests.exceptions.ConnectionError, requests.exceptions.Timeout, urllib3.exceptions.HTTPError) as error:
+        raise TransientError(_reason(error)) from None
+    except (requests.exceptions.RequestException, ValueError) as error:  # no host, too many redirects, …
+        raise InputError(f"{shown(address)}: not an address that can be asked ({type(error).__name__})") from None
+    with answer:
+        if answer.status_code in TRANSIENT:
+            asked = answer.headers.get("Retry-After", "")
+            raise TransientError(f"the server answers {answer.status_code}", min(float(asked), LONGEST_WAIT) if asked.isdigit() else 0.0)
+        if answer.status_code >= 400 and answer.status_code != 416:
+            raise RemoteError(f"{shown(address)}: {refusal(answer.status_code, CREDENTIALS)}")
+        yield answer
+
+
+def _chunks(answer: requests.Response) -> Iterator[bytes]:
+    """Bytes as they come: larger reads would lose what came before a failure."""
+    try:
+        while chunk := answer.raw.read1(CHUNK, decode_content=False):
+            yield chunk
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise TransientError(_reason(error)) from None
+
+
+def _size(answer: requests.Response) -> int | None:
+    """Bytes of the whole file, if the server says."""
+    ranged = answer.status_code != 200
+    said = answer.headers.get("Content-Range", "").rpartition("/")[2] if ranged else answer.headers.get("Content-Length", "")
+    return int(said) if said.isdigit() else None
 
 
 def _tag(answer: requests.Response) -> str | None:
     return answer.headers.get("ETag") or answer.headers.get("Last-Modified")
 
 
-def _length(answer: requests.Response) -> int | None:
-    length = answer.headers.get("Content-Length", "")
-    return int(length) if length.isdigit() else None
+def _is_strong(answer: requests.Response) -> bool:
+    """Whether the tag tells every change (RFC 9110, 8.8.1), as a weak ETag or a date of just now does not."""
+    if tag := answer.headers.get("ETag"):
+        return not tag.startswith("W/")
+    try:
+        changed, now = (parsedate_to_datetime(answer.headers[name]) for name in ("Last-Modified", "Date"))
+        return (now - changed).total_seconds() >= STRONG_SECONDS
+    except (KeyError, ValueError, TypeError):
+        return False
 
 
-def _total(answer: requests.Response) -> int | None:
-    total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-    return int(total) if total.isdigit() else None
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
-def _asked_wait(answer: requests.Response) -> float | None:
-    asked = answer.headers.get("Retry-After", "")
-    return min(float(asked), LONGEST_WAIT) if asked.isdigit() else None
+def _boot() -> str:
+    return BOOT.read_text().strip() if BOOT.exists() else ""
 
 
 def _reason(error: Exception) -> str:

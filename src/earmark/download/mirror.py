@@ -1,61 +1,40 @@
 """Copy a fetched folder to an object store, where a cluster finds it; it is complete there when its record is."""
 
 import logging
-import threading
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-from botocore.exceptions import ClientError
-from rich.console import Console
-from rich.progress import Progress
 
 from earmark import InputError
-from earmark.download import s3
 from earmark.download.fetch import RECORD
-from earmark.download.transfer import Patience
+from earmark.download.places import s3_client, split_s3
+from earmark.download.progress import Meter, each
 from earmark.params import DownloadParams
+from earmark.storage.s3errors import told
 
 log = logging.getLogger(__name__)
 
 
 def mirror(folder: Path, place: str, params: DownloadParams) -> None:
     """Copy a complete folder below s3://bucket/prefix; nothing to do where it is already. Errors: InputError when another one is there."""
-    bucket, prefix = s3.split(place.rstrip("/"))
-    client, stem = s3.client(params.connections, params.timeout_seconds), f"{prefix}/" if prefix else ""
-    there = Patience(params, place, threading.Event()).persist(lambda: _record(client, bucket, f"{stem}{RECORD}", place))
-    if there == (folder / RECORD).read_bytes():
-        log.info("%s: complete", place)
-        return
-    if there is not None:
-        raise InputError(f"{place} holds another source: remove it, or name another place with --to")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / RECORD)
+    bucket, prefix = split_s3(place.rstrip("/"))
+    client, record = s3_client(params), folder / RECORD
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != record)
+
+    def key(path: Path) -> str:
+        return f"{prefix}/{path.relative_to(folder).as_posix()}".lstrip("/")
+
+    with told(place):
+        there = client.list_objects_v2(Bucket=bucket, Prefix=key(record), MaxKeys=1).get("Contents")
+        if there and client.get_object(Bucket=bucket, Key=key(record))["Body"].read() != record.read_bytes():
+            raise InputError(f"{place} holds another source: remove it, or name another place with --to")
+    if there:
+        return log.info("%s: complete", place)
 
     def send(path: Path) -> None:
-        _send(client, path, bucket, f"{stem}{path.relative_to(folder).as_posix()}", params)
+        with told(f"s3://{bucket}/{key(path)}"), path.open("rb") as stream:
+            client.upload_fileobj(stream, bucket, key(path), Callback=meter.add)
 
-    with Progress(console=Console(stderr=True), transient=True) as progress, ThreadPoolExecutor(2) as pool:
-        sent: Iterable[Any] = progress.track(pool.map(send, files), total=len(files), description=f"copying to {place}")
-        for _ in sent:
-            pass
-    send(folder / RECORD)
+    with Meter(f"copying to {place}") as meter:
+        meter.expect(sum(path.stat().st_size for path in files))
+        each(send, files, params.connections, meter)
+        send(record)
     log.info("%s: %d files copied", place, len(files))
-
-
-def _record(client: Any, bucket: str, key: str, place: str) -> bytes | None:
-    with s3.told(place):
-        try:
-            return client.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "NoSuchKey":
-                raise
-            return None
-
-
-def _send(client: Any, path: Path, bucket: str, key: str, params: DownloadParams) -> None:
-    def once() -> None:
-        with s3.told(f"s3://{bucket}/{key}"), path.open("rb") as stream:
-            client.upload_fileobj(stream, bucket, key)
-
-    Patience(params, f"s3://{bucket}/{key}", threading.Event()).persist(once)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from earmark import InputError
-from earmark.download.errors import shown
 from earmark.storage.files import write_json
+from earmark.storage.redact import shown
 
 LOCK = "sources.lock.json"
 FEW = 200  # files of a source up to which each has its own digest in the lock

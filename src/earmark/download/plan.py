@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from earmark import InputError
-from earmark.download.archive import is_archive
 from earmark.download.catalogue import Archive, File, Known, catalogue
-from earmark.download.errors import refuse_secrets, shown
-from earmark.download.http import name_of
-from earmark.download.resolve import is_local
+from earmark.download.places import is_local, name_of
+from earmark.download.unpack import SUFFIXES
+from earmark.storage.redact import refuse_secrets, shown
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +37,8 @@ class Plan:
             return (
                 f"Without network or access: run `earmark download {self.source}` where there is one, and bring its folder here as {target}"
             )
-        lines = [f"  {name(file.address)}  {file.digest.text}  from {shown(file.address)}" for file in self.files]
+        lines = [f"  {name_of(file.address)}  {file.digest}  from {shown(file.address)}" for file in self.files]
         return "\n".join((f"Without network or access: bring these files, put them into {staging}, and run it again:", *lines))
-
-
-def name(address: str) -> str:
-    """Name of the one file at an address."""
-    return Path(address).name if is_local(address) else name_of(address)
 
 
 def plan(source: str) -> Plan:
@@ -58,7 +52,7 @@ def plan(source: str) -> Plan:
         )
     refuse_secrets(source)
     about = {"title": shown(source), "licence": None, "homepage": shown(source)}
-    if is_archive(source.partition("?")[0]) and not Path(source).is_dir():
+    if source.partition("?")[0].lower().endswith(SUFFIXES) and not Path(source).is_dir():
         return Plan(shown(source), Known(**about, archives=(Archive(parts=(File(address=source),)),)))
     if source.startswith(("https://", "http://")):
         return Plan(shown(source), Known(**about, files=(File(address=source),)))

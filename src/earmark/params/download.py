@@ -14,13 +14,10 @@ class DownloadParams(Section):
         {}, "ours", "folder below data/ → a name of `earmark download --list`, https://…, s3://…, hf://…, dvc://…, or a folder or file"
     )
     connections: int = setting(8, "ours", "transfers at the same time", ge=1, le=64)
-    piece_mb: float = setting(8, "ours", "MiB fetched in one request; what is there of a broken off piece is fetched again", gt=0)
-    retries: int = setting(6, "ours", "failures in a row of one piece, without a byte between them, after which a download gives up", ge=0)
-    backoff_seconds: float = setting(1.0, "ours", "wait after a first failure; it doubles with each, up to a minute", ge=0)
+    retries: int = setting(6, "ours", "failures in a row of one file, without a byte between them, after which a download gives up", ge=0)
     timeout_seconds: float = setting(60, "ours", "longest wait for a connection, or for the next bytes", gt=0)
     max_unpacked_gb: float = setting(500, "ours", "largest content of one archive, in GB", gt=0)
     max_ratio: float = setting(200, "ours", "largest content of one archive, in times its packed size", ge=1)
-    max_files: int = setting(5_000_000, "ours", "most entries of one archive", ge=1)
 
     @field_validator("sources")
     @classmethod
