@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from download.test_archive import tar, zipped
 from earmark import params as settings
 from earmark.__main__ import app
+from earmark.cli import download as command
 from earmark.corpora.prepare import prepare
-from earmark.download import command
 from earmark.download import plan as plans
 from earmark.download.catalogue import Archive, Catalogue, File, Known, catalogue
 

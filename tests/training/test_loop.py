@@ -21,7 +21,7 @@ from earmark.networks.wavespec import load_detector
 from earmark.params import ComputeParams, LossParams, Params, TrainingParams
 from earmark.storage import checkpoint
 from earmark.storage.files import read_table, write_table
-from earmark.training.detect import DetectorTask, class_weights, start, train
+from earmark.training.detect import DetectorTask, class_weights, start, train_detector
 from earmark.training.loop import Runner, State, fit
 
 DETECTOR, STATE = "artifacts/detector/model.safetensors", "artifacts/detector/state.safetensors"
@@ -330,6 +330,6 @@ def test_a_file_that_holds_no_detector_is_refused(tmp_path):
 def test_training_needs_no_stage_runner(workspace, tiny):
     sections = {name: getattr(tiny, name) for name in stages.STAGES["train_detector"].sections}
     places = {name: workspace / stages.ARTIFACTS[name] for name in ("protocol", "features")}
-    row = train(**sections, **places, output=workspace / "elsewhere")
+    row = train_detector(**sections, **places, output=workspace / "elsewhere")
     assert 0 <= row["dev/eer"] <= 1
     assert (workspace / "elsewhere/model.safetensors").exists()
