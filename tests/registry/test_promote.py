@@ -35,7 +35,7 @@ def candidate(tracking, folder, quality, licence="MIT"):
     model = make_bundle(folder / "model", seed, licence)
     evaluation = write_evaluation(folder / "evaluation", make_trials(900, quality, seed))
     robustness = write_robustness(folder / "robustness")
-    version = register(tracking, model, evaluation, robustness, folder / "registration")["version"]
+    version = register(tracking, model=model, evaluation=evaluation, robustness=robustness, output=folder / "registration")["version"]
     tables = {"evaluation": evaluation, "registration": folder / "registration", "robustness": robustness}
     stage.gate(5, GATE, model=model, output=folder / "decision", **tables)
     return folder / "decision/decision.json", int(version)
