@@ -27,7 +27,7 @@ SEEDS = (688, 689, 690)
 CORPUS = "corpora=[{adapter: folder, root: data, name: realset}]"
 # its speakers and texts recur across splits, and so do two recordings, of which another repository holds an encoded form
 KNOWN_LEAKS = ("doctor.speaker_leak=warn", "doctor.group_leak=warn", "doctor.near_duplicate_leak=warn")
-NO_COPIES = ("copysynthesis.known=[]", "training.made_share=0")
+NO_COPIES = ("copysynthesis.known=[]", "training.copy_share=0")
 DETECTOR = {
     "waveform only": ("wavespec.views=waveform",),
     "CQT only": ("wavespec.views=cqt",),

@@ -37,7 +37,7 @@ def published(request, tmp_path_factory):
 
 def tapped(**settings) -> TappedWav2Vec2:
     torch.manual_seed(1)
-    params = EncoderParams(**{**TINY, **settings})
+    params = EncoderParams(**{"pretrained": None, **TINY, **settings})
     network = TappedWav2Vec2(configuration(params, params.taps[-1], params.dropout), params.taps)
     if params.pretrained:
         network.load_pretrained(params)
