@@ -109,8 +109,9 @@ def prepare(output: Path, name: str, corpus: Path, sets: tuple[str, ...]) -> Pat
     for link, target in (("data", corpus), ("src", ROOT / "src")):
         if not (folder / link).is_symlink():
             (folder / link).symlink_to(target)
-    shutil.copy(ROOT / "dvc.yaml", folder)
-    base = ("earmark", "params", "--params", str(ROOT / "params.yaml"), "--preset", str(ROOT / "presets/small.yaml"))
+    for file in ("dvc.yaml", "requirements-image.lock"):
+        shutil.copy(ROOT / file, folder)
+    base = ("earmark", "params", "--preset", str(ROOT / "presets/small.yaml"))
     call(folder, *base, *(argument for setting in (CORPUS, *KNOWN_LEAKS, *sets) for argument in ("--set", setting)), "-o", "params.yaml")
     if not (folder / ".dvc").exists():
         call(folder, "dvc", "init", "--no-scm", "--quiet")
