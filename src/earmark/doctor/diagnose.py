@@ -49,6 +49,11 @@ class Diagnosis:
         found = {finding.status for finding in self.findings}
         return next((status for status in ("fail", "warn") if status in found), "pass")
 
+    @property
+    def title(self) -> str:
+        """How many utterances were examined, and the gravest status."""
+        return f"{len(self.table)} utterances: {self.status}"
+
     def to_json(self) -> dict[str, Any]:
         """Report for programs."""
         counts = self.table.groupby(["corpus", "split", "key"]).size().unstack(fill_value=0).reindex(columns=list(KEYS), fill_value=0)
@@ -124,7 +129,7 @@ def diagnose_run(doctor: DoctorParams, trials: TrialsParams, decoding: DecodingP
         raise InputError(explain(diagnosis, beside / "report.html"))
     write_report(diagnosis, output)
     remove(beside)
-    show(diagnosis, Console(stderr=True))
+    show(diagnosis.findings, diagnosis.title, Console(stderr=True))
     return {finding.check: finding.count for finding in diagnosis.findings if finding.status != "off"}
 
 
