@@ -32,7 +32,7 @@ def load_settings(params_file: Path, presets: list[str] | None, assignments: lis
 
 
 def _find_preset(name: str) -> Path:
-    """A preset by name or path. Errors: InputError with those there are."""
+    """File of a preset, by name or path. Errors: InputError that lists the presets."""
     if Path(name).suffix:
         return Path(name)
     known = sorted(path.stem for path in Path("presets").glob("*.yaml"))

@@ -56,7 +56,7 @@ CARRIED = ("speaker", "group", "split", "language")
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be made of one recording: `copies` are (system, its random seed, target), `plain` an unchanged 16 kHz copy."""
+    """Copies to make of one recording: `copies` are (system, its random seed, target), `plain` an unchanged 16 kHz copy."""
 
     utterance_id: str
     path: str
@@ -66,7 +66,7 @@ class Job:
 
 
 def list_systems() -> list[str]:
-    """Names of the systems that can run here: those of WORLD need pyworld."""
+    """Names of the systems that can run here; WORLD needs pyworld."""
     return [name for name in SYSTEMS if name not in NEED_WORLD or importlib.util.find_spec("pyworld")]
 
 

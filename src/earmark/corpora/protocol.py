@@ -30,7 +30,7 @@ TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no"
 
 
 def keep_apart(rows: pd.DataFrame, place: object) -> pd.DataFrame:
-    """Rename columns of a corpus's own table that have a RESERVED name: `seconds` becomes `stated_seconds`, and that is said.
+    """Rename columns of a corpus's own table that have a RESERVED name: `seconds` becomes `stated_seconds`; the log names them.
 
     Errors: InputError naming `place`, where the table was read, when it has both.
     """

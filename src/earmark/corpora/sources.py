@@ -1,4 +1,4 @@
-"""Which utterances the tracer learns from and answers for, with their classes. Known sources are those of the train split."""
+"""Utterances that the tracer learns from and answers for, with their classes; a source is known when the train split has it."""
 
 from dataclasses import dataclass
 

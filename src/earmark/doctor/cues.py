@@ -108,7 +108,7 @@ def list_trials(table: pd.DataFrame) -> list[Trials]:
 
 
 def measure(trials: Trials, settings: DoctorParams, seed: int) -> list[dict[str, object]]:
-    """Rows of the table of cues: those measured, those of the file's form and history, and all together."""
+    """Rows of the table of cues: each measured one, each of the file's form and history, and all together."""
     history = [name for name in settings.history if name in trials.rows and trials.rows[name].notna().any()]
     forms = [name for name in (*FORM, *history) if trials.rows[name].fillna("unknown").nunique() > 1]
     rows = [_row(trials, cue, trials.rows[cue].to_numpy(float), seed, either_way=True) for cue in MEASURED]

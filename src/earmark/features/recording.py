@@ -130,7 +130,7 @@ class Several:
 
 
 class Opened(NamedTuple):
-    """What is to be judged of a file: its voices as recordings, what was heard of it, and a row a channel."""
+    """A file opened for judgement: its voices as recordings, the decoder's account, and a row a channel."""
 
     recordings: list[Recording]
     found: Decoded

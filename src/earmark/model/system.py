@@ -66,7 +66,7 @@ class System:
         return self.hear_all([recording], show)[0]
 
     def hear_all(self, recordings: Sequence[Recording], show: Callable[[int, int], None] = lambda done, of: None) -> list[Heard]:
-        """The same of several, whose windows share batches: a network is slow on few."""
+        """Detector's account of several recordings, whose windows share batches."""
         stored, p = Several(recordings), self.params
         items = list(windows(pd.DataFrame({"utterance_id": stored.index.index}), stored.index, p.audio, p.cqt))
         clips, found, done = Clips(stored, p.audio, p.cqt, self.detector.params.spectrogram), [], 0

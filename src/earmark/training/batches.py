@@ -59,7 +59,7 @@ def draw_batches(labels: Labels, count: int, size: int, pairs: int, rng: np.rand
 
 
 def batch_size(train: Rows, tracer: TracerParams) -> int:
-    """The batch that params ask for, or all rows where there are fewer."""
+    """Rows a batch: `batch_size` of params, or all rows where they are fewer."""
     return min(tracer.training.batch_size, len(train.utterances))
 
 
