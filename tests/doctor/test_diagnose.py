@@ -9,7 +9,7 @@ import pytest
 
 from earmark import InputError, stages
 from earmark.__main__ import main
-from earmark.doctor.diagnose import ORDER, SCHEMA, Diagnosis, diagnose, read_folder, run, write_report
+from earmark.doctor.diagnose import ORDER, SCHEMA, Diagnosis, diagnose, diagnose_run, read_folder, write_report
 from earmark.params import DecodingParams, DoctorParams, Params, TrialsParams
 from earmark.storage.files import read_table, write_table
 
@@ -168,7 +168,10 @@ def test_a_failed_check_stops_the_pipeline_and_leaves_a_report_to_read(planted, 
 
 def test_a_warning_lets_the_pipeline_go_on(planted, tmp_path):
     settings = DoctorParams(**{check: "warn" for check in ORDER if check != "cheap_cues"}, cheap_cues="off")
-    assert run(read_folder(planted, TrialsParams()), settings, TrialsParams(), DecodingParams(), tmp_path / "diagnosis").status == "warn"
+    protocol = tmp_path / "protocol.parquet"
+    write_table(protocol, read_folder(planted, TrialsParams()))
+    found = diagnose_run(settings, TrialsParams(), DecodingParams(), protocol=protocol, output=tmp_path / "diagnosis")
+    assert found["speaker_leak"] > 0
     assert json.loads((tmp_path / "diagnosis/report.json").read_text())["status"] == "warn"
 
 

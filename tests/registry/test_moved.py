@@ -32,7 +32,13 @@ def propose(project: Path, seed: int) -> str:
     evaluation = write_evaluation(project / "evaluation", make_trials(60, 2.0, seed))
     robustness = write_robustness(project / "robustness")
     shutil.rmtree(project / "model", ignore_errors=True)
-    register(tracking(project), make_bundle(project / "model", seed), evaluation, robustness, project / "registration")
+    register(
+        tracking(project),
+        model=make_bundle(project / "model", seed),
+        evaluation=evaluation,
+        robustness=robustness,
+        output=project / "registration",
+    )
     return read(project / "model").digest
 
 

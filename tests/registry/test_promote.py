@@ -10,8 +10,8 @@ import pytest
 
 from earmark import InputError
 from earmark.params import GateParams
+from earmark.registry import gate as stage
 from earmark.registry import promote as promotion
-from earmark.registry.gate import decide
 from earmark.registry.lock import Lock
 from earmark.registry.promote import promote, rollback
 from earmark.registry.register import register
@@ -35,8 +35,9 @@ def candidate(tracking, folder, quality, licence="MIT"):
     model = make_bundle(folder / "model", seed, licence)
     evaluation = write_evaluation(folder / "evaluation", make_trials(900, quality, seed))
     robustness = write_robustness(folder / "robustness")
-    version = register(tracking, model, evaluation, robustness, folder / "registration")["version"]
-    decide(5, GATE, model, evaluation, folder / "registration", robustness, folder / "decision")
+    version = register(tracking, model=model, evaluation=evaluation, robustness=robustness, output=folder / "registration")["version"]
+    tables = {"evaluation": evaluation, "registration": folder / "registration", "robustness": robustness}
+    stage.gate(5, GATE, model=model, output=folder / "decision", **tables)
     return folder / "decision/decision.json", int(version)
 
 

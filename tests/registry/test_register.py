@@ -31,7 +31,7 @@ class Bench:
         return bundle.read(self.model).digest
 
     def register(self, tracking):
-        metrics = register(tracking, self.model, self.evaluation, self.robustness, self.output)
+        metrics = register(tracking, model=self.model, evaluation=self.evaluation, robustness=self.robustness, output=self.output)
         self.found = json.loads((self.output / "registration.json").read_text())
         return metrics
 

@@ -49,7 +49,7 @@ SYSTEMS: dict[str, System] = {
 }
 NEED_WORLD = ("world", "world_coded")
 MARGIN = 1600  # samples mirrored at both ends, so that no system shows at a clip's edges
-COLUMNS = ("utterance_id", "path", "key", "source", "speaker", "group", "split", "in_domain", "language", "kind", "made", "recording")
+COLUMNS = ("utterance_id", "path", "key", "source", "speaker", "group", "split", "in_domain", "language", "kind", "copied", "recording")
 CARRIED = ("speaker", "group", "split", "language")
 
 
@@ -193,7 +193,7 @@ def _make(
         name, carried = str(row["utterance_id"]), {column: str(row[column]) for column in CARRIED}
         jobs.append(_order(name, str(row["path"]), plan[name], seed, decoding, root, keep))
         made += [(name, _describe(name, system, system in unseen) | carried) for system in plan[name]]
-        kept += [(name, carried | {"utterance_id": name, "path": f"bonafide/{flat_name(name, '.flac')}", "key": "bonafide", "made": "0"})]
+        kept += [(name, carried | {"utterance_id": name, "path": f"bonafide/{flat_name(name, '.flac')}", "key": "bonafide", "copied": "0"})]
     failed = _run(jobs, workers)
     if failed:
         LOG.warning("%d recordings cannot be decoded and are left out: %s", len(failed), "; ".join(failed.values()))
@@ -209,7 +209,7 @@ def _order(name: str, path: str, systems: list[str], seed: int, decoding: Decodi
 
 def _describe(name: str, system: str, unseen: bool) -> dict[str, str]:
     row = {"utterance_id": f"{name}-{system}", "path": f"spoof/{system}/{flat_name(name, '.flac')}", "key": "spoof", "source": system}
-    return row | {"in_domain": "0" if unseen else "1", "kind": "copysynthesis", "made": "1", "recording": name}
+    return row | {"in_domain": "0" if unseen else "1", "kind": "copysynthesis", "copied": "1", "recording": name}
 
 
 def _run(jobs: list[Job], workers: int | None) -> dict[str, str]:
