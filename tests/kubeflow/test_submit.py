@@ -14,7 +14,7 @@ import yaml
 from pipelines_server import Kubeflow, task
 from typer.testing import CliRunner
 
-from earmark import InputError
+from earmark import InputError, params
 from earmark.__main__ import app
 from earmark.params import Params
 
@@ -238,11 +238,11 @@ def test_settings_are_changed_key_by_key(kubeflow, built):
     changes = ["--set", "training.epochs=3", "--set", "training.lr=0.01", "--set", "seed=7", "--argument", "store=s3://other/place"]
     submit(kubeflow, built / "training.yaml", *changes, "--set", "audio.level_dbfs=-26")
     sent = kubeflow.runs["run-0"]["runtime_config"]["parameters"]
-    compiled = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert set(sent) == {"training", "seed", "store", *({"audio"} if compiled["audio"]["level_dbfs"] != -26 else set())}
+    compiled = params.load(ROOT / "params.yaml")
+    assert set(sent) == {"training", "seed", "store", *({"audio"} if compiled.audio.level_dbfs != -26 else set())}
     assert (sent["seed"], sent["store"]) == (7, "s3://other/place")
     training = Params.model_validate({"training": json.loads(sent["training"])}).training
-    assert (training.epochs, training.lr, training.batch_size) == (3, 0.01, compiled["training"]["batch_size"])
+    assert (training.epochs, training.lr, training.batch_size) == (3, 0.01, compiled.training.batch_size)
 
 
 def test_a_batch_of_recordings_is_what_the_scoring_pipeline_downloads(kubeflow, built):
