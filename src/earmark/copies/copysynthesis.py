@@ -18,9 +18,8 @@ from rich.progress import track
 from threadpoolctl import threadpool_limits
 
 from earmark import InputError
-from earmark.audio.decode import read
+from earmark.audio.decode import SAMPLE_RATE, read
 from earmark.copies import codecs, imitations, vocoders
-from earmark.copies.analysis import SAMPLE_RATE
 from earmark.corpora import folder
 from earmark.corpora.checks import locate
 from earmark.corpora.prepare import prepare
@@ -231,7 +230,7 @@ def _outcomes(jobs: list[Job], workers: int) -> Iterator[str | None]:
 
 
 def _start() -> None:
-    """Begin a worker: there is one a core, so its linear algebra needs no threads."""
+    """Begin a worker: there is one a core, so neither torch nor linear algebra needs threads."""
     threadpool_limits(1)
 
 
