@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from components.doctor import doctor
@@ -31,69 +32,100 @@ from earmark.params import Params
 from pipelines.deployment import Deployment, place
 
 
+@dataclass(frozen=True)
+class Steps:
+    """Components as placed tasks; each gets what it takes of the pipeline's parameters."""
+
+    given: dict[str, Any]
+    deployment: Deployment
+
+    def step(self, component: Any, **inputs: Any) -> PipelineTask:
+        """A task; `inputs` are artifacts of others."""
+        wanted = [name for name in component.component_spec.inputs or {} if name in self.given and name not in inputs]
+        task = component(**{name: self.given[name] for name in wanted}, **inputs)
+        return place(task, component.name.replace("-", "_"), self.deployment)
+
+    def whole(self, task: PipelineTask) -> Any:
+        """One artifact of what all workers of a loop put out."""
+        return out(self.step(gather, parts=Collected(out(task))))
+
+    def job(self, component: str) -> dict[str, str]:
+        """The argument that lets a component train on several nodes."""
+        return {"job": self.deployment.job(component)}
+
+
+def out(task: PipelineTask) -> Any:
+    """The artifact that a task makes."""
+    return task.outputs["output"]
+
+
 def training(settings: Params, deployment: Deployment) -> BaseComponent:
     """The pipeline; sections of params are its parameters, with these settings as defaults."""
     sections = settings.model_dump(mode="json")
     shards = [f"{number}/{deployment.shards}" for number in range(1, deployment.shards + 1)]
     front_end = shards if settings.front_end.kind == "wav2vec2" else ["1/1"]
-    members, most = list(settings.tracer.members) or [""], deployment.parallelism
+    members = list(settings.tracer.members) or [""]
 
     def pipeline(*values: Any) -> None:
         given = dict(zip([*sections, "store"], values, strict=True)) | {"run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
-
-        def step(component: Any, **inputs: Any) -> PipelineTask:
-            wanted = [name for name in component.component_spec.inputs or {} if name in given and name not in inputs]
-            task = component(**{name: given[name] for name in wanted}, **inputs)
-            return place(task, component.name.replace("-", "_"), deployment)
-
-        def out(task: PipelineTask) -> Any:
-            return task.outputs["output"]
-
-        def whole(task: PipelineTask) -> Any:
-            return out(step(gather, parts=Collected(out(task))))
-
-        def job(component: str) -> dict[str, str]:
-            return {"job": deployment.job(component)}
-
-        with dsl.ExitHandler(step(report)):
-            data = out(step(download))
-            copies = out(step(synthesize_copies, data=data))
-            protocol = out(step(prepare_protocol, data=data, copies=copies))
-            diagnosis = out(step(doctor, data=data, copies=copies, protocol=protocol))
-            with dsl.ParallelFor(shards, parallelism=most) as shard:
-                made = step(precompute_cqt, data=data, copies=copies, protocol=protocol, diagnosis=diagnosis, shard=shard)
-            features = whole(made)
-            detector = out(step(train_detector, protocol=protocol, features=features, **job("train_detector")))
-            with dsl.ParallelFor(shards, parallelism=most) as shard:
-                made = step(score_detector, protocol=protocol, features=features, detector=detector, shard=shard)
-            scores = whole(made)
-            with dsl.ParallelFor(front_end, parallelism=most) as shard:
-                made = step(precompute_front_end, features=features, shard=shard)
-            hidden = whole(made)
-            with dsl.ParallelFor(members) as member:
-                made = step(train_tracer, protocol=protocol, features=features, hidden=hidden, member=member, **job("train_tracer"))
-            trained = whole(made)
-            with dsl.ParallelFor(shards, parallelism=most) as shard:
-                made = step(embed_utterances, protocol=protocol, features=features, hidden=hidden, members=trained, shard=shard)
-            answers = out(step(fit_ensemble, protocol=protocol, embeddings=whole(made)))
-            packed = step(package_model, protocol=protocol, scores=scores, detector=detector, members=trained, answers=answers)
-            model = out(packed)
-            degraded = out(step(robustness, data=data, copies=copies, protocol=protocol, model=model))
-            tables = {"model": model, "robustness": degraded}
-            rated = step(evaluate, protocol=protocol, scores=scores, detector=detector, answers=answers, **tables)
-            tables |= {"evaluation": out(rated)}
-            registration = out(step(register, **tables))
-            decided = step(gate, registration=registration, **tables)
-            with dsl.If(decided.outputs["Output"] == True, name="passed"):  # noqa: E712 - becomes a condition of the pipeline
-                step(promote, decision=out(decided))
+        steps = Steps(given, deployment)
+        with dsl.ExitHandler(steps.step(report)):
+            tables, scored = _detector(steps, shards)
+            traced = _tracer(steps, shards, front_end, members, tables)
+            _decide(steps, tables, scored, traced)
 
     kinds = {name: (int, value) if name == "seed" else (str, json.dumps(value)) for name, value in sections.items()}
     kinds |= {"store": (str, deployment.store)}
-    pipeline.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=value, annotation=kind)
-            for name, (kind, value) in kinds.items()
-        ]
-    )
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=value, annotation=kind)
+        for name, (kind, value) in kinds.items()
+    ]
+    pipeline.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     pipeline.__annotations__ = {name: kind for name, (kind, _) in kinds.items()}
     return dsl.pipeline(name="earmark-training", description=__doc__)(pipeline)
+
+
+def _detector(steps: Steps, shards: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """From the corpora to the detector's scores: what later steps read of the corpora, and what the detector put out."""
+    step, most = steps.step, steps.deployment.parallelism
+    data = out(step(download))
+    copies = out(step(synthesize_copies, data=data))
+    protocol = out(step(prepare_protocol, data=data, copies=copies))
+    diagnosis = out(step(doctor, data=data, copies=copies, protocol=protocol))
+    with dsl.ParallelFor(shards, parallelism=most) as shard:
+        made = step(precompute_cqt, data=data, copies=copies, protocol=protocol, diagnosis=diagnosis, shard=shard)
+    features = steps.whole(made)
+    detector = out(step(train_detector, protocol=protocol, features=features, **steps.job("train_detector")))
+    with dsl.ParallelFor(shards, parallelism=most) as shard:
+        made = step(score_detector, protocol=protocol, features=features, detector=detector, shard=shard)
+    tables = {"data": data, "copies": copies, "protocol": protocol, "features": features}
+    return tables, {"detector": detector, "scores": steps.whole(made)}
+
+
+def _tracer(steps: Steps, shards: list[str], front_end: list[str], members: list[str], tables: dict[str, Any]) -> dict[str, Any]:
+    """The trained members and the fitted ensemble's answers."""
+    step, most = steps.step, steps.deployment.parallelism
+    protocol, features = tables["protocol"], tables["features"]
+    with dsl.ParallelFor(front_end, parallelism=most) as shard:
+        made = step(precompute_front_end, features=features, shard=shard)
+    inputs = {"protocol": protocol, "features": features, "hidden": steps.whole(made)}
+    with dsl.ParallelFor(members) as member:
+        made = step(train_tracer, **inputs, member=member, **steps.job("train_tracer"))
+    trained = steps.whole(made)
+    with dsl.ParallelFor(shards, parallelism=most) as shard:
+        made = step(embed_utterances, **inputs, members=trained, shard=shard)
+    return {"members": trained, "answers": out(step(fit_ensemble, protocol=protocol, embeddings=steps.whole(made)))}
+
+
+def _decide(steps: Steps, tables: dict[str, Any], scored: dict[str, Any], traced: dict[str, Any]) -> None:
+    """The packaged model, its evaluation, and what the gate makes of it."""
+    step, protocol = steps.step, tables["protocol"]
+    model = out(step(package_model, protocol=protocol, **scored, **traced))
+    degraded = out(step(robustness, data=tables["data"], copies=tables["copies"], protocol=protocol, model=model))
+    found = {"model": model, "robustness": degraded}
+    rated = step(evaluate, protocol=protocol, **scored, answers=traced["answers"], **found)
+    found |= {"evaluation": out(rated)}
+    registration = out(step(register, **found))
+    decided = step(gate, registration=registration, **found)
+    with dsl.If(decided.outputs["Output"] == True, name="passed"):  # noqa: E712 - becomes a condition of the pipeline
+        step(promote, decision=out(decided))
