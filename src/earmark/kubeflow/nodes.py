@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from earmark import InputError
 from earmark.kubeflow.trainjob import CONTAINER, FAILED, arrives, begun, delete, ended, events, said, show_log, wait, why
-from earmark.registry.pipeline import RUN
+from earmark.registry.pipeline import GIVEN_RUN, RUN
+from earmark.registry.server import EXPERIMENT, WORKSPACE
 
 if TYPE_CHECKING:
     from kubeflow.trainer import TrainerClient
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 RUNTIME = "torch-distributed"
 FIGURES = "metrics.json"
-PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "EARMARK_COMMIT", RUN)
+PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "EARMARK_COMMIT", RUN, GIVEN_RUN, EXPERIMENT, WORKSPACE)
 
 
 class Job(BaseModel):
