@@ -88,4 +88,4 @@ bench: setup ## ratios against named peers, one table
 CORPUS ?= ../shared/data/realset
 PART ?= all
 realset: setup ## the same stages on real recordings: make realset CORPUS=folder [PART=detector|tracer|verdicts]
-	python bench/realset.py --corpus $(CORPUS) --part $(PART)
+	python experiments/realset.py --corpus $(CORPUS) --part $(PART)

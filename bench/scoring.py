@@ -39,7 +39,7 @@ def autocast(network: WaveSpec, waveform: torch.Tensor, cqt: torch.Tensor) -> to
 
 def xlsr_size() -> WaveSpec:
     """The paper preset's network with random weights: 24 layers of width 1024."""
-    params = WaveSpecParams(encoder=EncoderParams(taps=(8, 16, 24)))
+    params = WaveSpecParams(encoder=EncoderParams(pretrained=None))
     return WaveSpec(params, configuration(params.encoder, params.encoder.taps[-1]) | XLSR)
 
 

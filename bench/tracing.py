@@ -56,7 +56,7 @@ def rows() -> list[dict[str, Any]]:
 def encoder() -> list[dict[str, Any]]:
     """XLS-R-size weights at random: layers above the tap are not built; what is kept is read instead of computed."""
     torch.manual_seed(0)
-    params = Wav2Vec2FrontEndParams(layer=LAYER)
+    params = Wav2Vec2FrontEndParams(pretrained=None, layer=LAYER)
     config = configuration(params, LAYER) | XLSR
     whole = Wav2Vec2Model(Wav2Vec2Config(**{**config, "num_hidden_layers": 24})).eval()
     tapped = TappedWav2Vec2(config, (LAYER,)).eval()

@@ -10,6 +10,7 @@ import typer
 from kfp.compiler import Compiler
 
 from earmark import InputError, params
+from earmark.cli.options import Assignments, Presets, load_settings
 from earmark.storage.files import complete
 from pipelines.deployment import Deployment, describe, read_deployment
 from pipelines.scoring import scoring
@@ -25,8 +26,8 @@ def compile_all(
     params_file: Annotated[Path, typer.Option("--params", help="settings that become the pipeline parameters' defaults")] = Path(
         "params.yaml"
     ),
-    preset: Annotated[list[str] | None, typer.Option(help="overlay from presets/, by name or path; may be repeated")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value, laid over the presets; may be repeated")] = None,
+    preset: Presets = None,
+    set_: Assignments = None,
     deployment: Annotated[Path, typer.Option(help="image, store, secrets and resources of the cluster")] = Path(
         "pipelines/deployment.yaml"
     ),
@@ -38,8 +39,7 @@ def compile_all(
         rows = [("key", "default", "meaning"), ("---", "---", "---"), *((f"`{key}`", *rest) for key, *rest in describe())]
         print("\n".join(f"| {' | '.join(row)} |" for row in rows))
         return
-    overlays = [path if (path := Path(name)).suffix else Path("presets") / f"{name}.yaml" for name in preset or []]
-    settings, cluster = params.load(params_file, overlays, set_), read_deployment(deployment, STEPS)
+    settings, cluster = load_settings(params_file, preset, set_), read_deployment(deployment, STEPS)
     _warn(settings, cluster)
     output.mkdir(parents=True, exist_ok=True)
     for name, make in PIPELINES.items():

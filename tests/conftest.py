@@ -36,17 +36,20 @@ TINY = {
     "copysynthesis": {"known": ["codec_mp3"], "unseen": ["phase_vocoder"], "splits": ["train", "eval"], "per_utterance": 1},
     "sharding": {"shard_seconds": 20},
     "wavespec": {
-        "encoder": {"taps": [1, 2, 3], "hidden": 16, "heads": 2, "conv_width": 8},
+        "encoder": {"pretrained": None, "taps": [1, 2, 3], "hidden": 16, "heads": 2, "conv_width": 8},
         "spectrogram": {"widths": [8, 8, 8], "stem_stride": 2},
         "fusion_width": 16,
         "head_widths": [8, 8, 8, 16],
         "dropout": 0.1,
     },
+    "loss": {"class_weights": "inverse_frequency"},
+    "augmentation": {"rawboost": 0},
+    "front_end": {"kind": "cqt"},
     "training": {"epochs": 3, "batch_size": 4, "lr": 3e-3, "checkpoint_minutes": 1e-6},
     "tracer": {
         "members": {
             "conformer": {"kind": "conformer", "width": 16, "layers": 1, "heads": 2, "kernel": 5, "reads": "lfcc"},
-            "refd": {"kind": "refd", "width": 18, "encoder_widths": [4, 8], "graph_widths": [8, 6]},
+            "aasist": {"kind": "aasist", "width": 18, "encoder_widths": [4, 8], "graph_widths": [8, 6]},
             "lfcc_gmm": {"kind": "lfcc_gmm", "components": 4},
         },
         "training": {"epochs": 3, "batch_size": 4, "lr": 5e-3, "halve_epochs": 2},

@@ -102,7 +102,8 @@ def run(workspace: Path, *command: str) -> str:
 
 
 def test_audio_behind_a_link_that_dvc_does_not_hash_stops_the_run(corpus, change, tmp_path):
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    for file in ("dvc.yaml", "requirements-image.lock"):
+        shutil.copy(ROOT / file, tmp_path)
     (tmp_path / "params.yaml").write_text(settings.dump(change(corpora=[{"adapter": "folder", "root": "data"}])))
     (tmp_path / "src").symlink_to(ROOT / "src")
     (tmp_path / "data").mkdir()
@@ -118,7 +119,8 @@ def test_audio_behind_a_link_that_dvc_does_not_hash_stops_the_run(corpus, change
 
 @pytest.mark.timeout(600)  # every stage is a process of its own, and loads torch
 def test_repro_runs_the_pipeline_and_a_second_time_does_nothing(corpus, change, tmp_path):
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    for file in ("dvc.yaml", "requirements-image.lock"):
+        shutil.copy(ROOT / file, tmp_path)
     (tmp_path / "params.yaml").write_text(settings.dump(change(corpora=[{"adapter": "folder", "root": "data"}])))
     (tmp_path / "src").symlink_to(ROOT / "src")
     (tmp_path / "data").symlink_to(corpus)

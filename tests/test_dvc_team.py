@@ -49,7 +49,8 @@ def lay_out(workspace: Path, settings: params.Params, names: list[str]) -> None:
     metrics = {name: pipeline[name] for name in ("metrics", "plots") if "keep_figures" in names}
     (workspace / "dvc.yaml").write_text(yaml.safe_dump({"stages": {name: pipeline["stages"][name] for name in names}} | metrics))
     (workspace / "params.yaml").write_text(params.dump(settings))
-    (workspace / "src").symlink_to(ROOT / "src")
+    for name in ("src", "requirements-image.lock"):
+        (workspace / name).symlink_to(ROOT / name)
     (workspace / ".gitignore").write_text("artifacts/\n/data\n")
     run(workspace, "git", "init", "-q", "-b", "main")
     run(workspace, "dvc", "init", "-q")

@@ -35,7 +35,7 @@ def test_the_stages_run_one_after_the_other_to_figures_and_metrics(done):
 
 
 def test_the_table_of_trials_holds_recordings_and_the_copies_made_of_them(protocol):
-    made = protocol[protocol["made"]]
+    made = protocol[protocol["copied"]]
     counts = made.groupby(["split", "source"]).size().to_dict()
     assert counts == {("train", "codec_mp3"): 7, ("eval", "codec_mp3"): 4, ("eval", "phase_vocoder"): 4}
     assert set(made["key"]) == {"spoof"}
@@ -129,7 +129,7 @@ def test_a_run_without_copy_synthesis_goes_through(change, tmp_path):
     assert stages.run("synthesize_copies", settings, tmp_path) == {"copies": 0}
     counts = stages.run("prepare_protocol", settings, tmp_path)
     assert counts == {"train/bonafide": 7, "train/spoof": 7, "dev/bonafide": 3, "dev/spoof": 3, "eval/bonafide": 4, "eval/spoof": 4}
-    assert not read_table(tmp_path / stages.ARTIFACTS["protocol"])["made"].any()
+    assert not read_table(tmp_path / stages.ARTIFACTS["protocol"])["copied"].any()
 
 
 def test_help_does_not_load_torch(tmp_path):

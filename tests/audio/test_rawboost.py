@@ -17,7 +17,8 @@ def speech(batch: int = 4, samples: int = SAMPLES) -> torch.Tensor:
 
 
 def disturb(waveform: torch.Tensor, seed: int = 0, **settings) -> torch.Tensor:
-    return augment.rawboost(waveform, AugmentationParams(**settings), torch.Generator().manual_seed(seed))
+    own = {name: settings.pop(name) for name in list(settings) if name not in AugmentationParams.model_fields}
+    return augment.rawboost(waveform, AugmentationParams(**settings), torch.Generator().manual_seed(seed), augment.RawBoost(**own))
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -100,8 +101,8 @@ def test_impulses_grow_with_their_gain():
 
 def response(**settings) -> torch.Tensor:
     """(B, 4097) response at 16 kHz of filters drawn from a seed; bin k lies at k·16000/8192 Hz."""
-    params = AugmentationParams(**settings)
-    return augment._notch_response(8, 8192, params.gain_db, params, torch.Generator().manual_seed(0))
+    numbers = augment.RawBoost(**settings)
+    return augment._notch_response(8, 8192, numbers.gain_db, numbers, torch.Generator().manual_seed(0))
 
 
 def test_a_notch_filter_takes_away_its_band_and_leaves_the_rest():
@@ -130,11 +131,11 @@ def test_the_filters_shift_nothing(algorithm):
 
 def test_the_linear_filter_alone_is_the_product_of_responses():
     """One order, no bias: the output is the filtered waveform, without its mean, peak-normalised."""
-    params = AugmentationParams(rawboost=1, orders=1)
+    numbers = augment.RawBoost(orders=1)
     clean = torch.zeros(1, SAMPLES)
     clean[0, 8000] = 1
-    size = augment._fft_size(SAMPLES, params)
-    expected = torch.fft.irfft(augment._notch_response(1, size, params.gain_db, params, torch.Generator().manual_seed(0)), size)
+    size = augment._fft_size(SAMPLES, numbers)
+    expected = torch.fft.irfft(augment._notch_response(1, size, numbers.gain_db, numbers, torch.Generator().manual_seed(0)), size)
     expected = expected.roll(8000, -1)[:, :SAMPLES]
     expected = augment._peak(expected - expected.mean())
     torch.testing.assert_close(disturb(clean, rawboost=1, orders=1), expected, atol=1e-5, rtol=0)

@@ -126,7 +126,8 @@ def differences(found: dict[str, dict[str, bytes]], expected: dict[str, dict[str
 
 def test_dvc_makes_the_same_bytes(plain, expected, settings, tmp_path):
     write_params(tmp_path, settings)
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    for file in ("dvc.yaml", "requirements-image.lock"):
+        shutil.copy(ROOT / file, tmp_path)
     shutil.copytree(plain / "data", tmp_path / "data")
     (tmp_path / "src").symlink_to(ROOT / "src")
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}

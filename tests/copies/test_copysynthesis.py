@@ -78,7 +78,7 @@ def test_labels_and_splits_of_the_corpus_made(tmp_path):
     assert len(table) == 4 * 2 + 2
     assert table["utterance_id"].is_unique
     assert (table["key"] == "spoof").all()
-    assert table["made"].all()
+    assert table["copied"].all()
     assert (table["kind"] == "copysynthesis").all()
     unseen = table[table["source"] == "sinusoidal"]
     assert sorted(unseen["split"]) == ["dev", "eval"]
@@ -144,7 +144,7 @@ def test_any_folder_becomes_a_corpus_that_stands_alone(tmp_path):
     assert table["key"].value_counts().to_dict() == {"spoof": 6, "bonafide": 3}
     assert table["path"].is_unique
     assert (table.groupby("group").size() == 3).all(), "a recording and its copies stay together when split"
-    assert table["made"].tolist() == [False] * 3 + [True] * 6
+    assert table["copied"].tolist() == [False] * 3 + [True] * 6
     assert all(sf.info(path).channels == 1 for path in table["path"])
 
 

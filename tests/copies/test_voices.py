@@ -72,6 +72,6 @@ def test_voices_and_their_copies_make_a_corpus_to_train_on(spoken, tmp_path):
     synthesize(four, ["griffin_lim_mel", "lpc_vocoder"], ["codec_g723"], 1, 0, DecodingParams(), tmp_path / "spoofs", workers=1)
     both = prepare([corpus(spoken), corpus(tmp_path / "spoofs")], seed=0, dev_fraction=0.2, eval_fraction=0.2)
     check_needs(both)
-    assert both["made"].sum() == 6 + 4
+    assert both["copied"].sum() == 6 + 4
     assert set(both["source"][both["split"] == "train"].dropna()) == {"griffin_lim_mel", "lpc_vocoder"}
     assert not both["in_domain"][both["source"] == "codec_g723"].any()

@@ -20,7 +20,7 @@ def test_protocol_columns(tmp_path, tone):
     tone("audio/c.flac")
     write(
         tmp_path,
-        ("utterance_id", "path", "key", "source", "split", "in_domain", "codec", "made"),
+        ("utterance_id", "path", "key", "source", "split", "in_domain", "codec", "copied"),
         ("my a", "audio/a b.wav", "bonafide", "-", "train", "", "mp3", ""),
         ("c", "audio/c.flac", "spoof", "vits", "-", "0", "-", "true"),
     )
@@ -28,7 +28,7 @@ def test_protocol_columns(tmp_path, tone):
     assert not find_missing(table).any()
     assert table["utterance_id"].tolist() == ["my a", "c"]
     assert table["codec"].fillna("?").tolist() == ["mp3", "?"]
-    assert table["made"].tolist() == [False, True]
+    assert table["copied"].tolist() == [False, True]
     assert table["in_domain"].fillna(True).tolist() == [True, False]
     assert table["split"].fillna("?").tolist() == ["train", "?"]
 

@@ -5,7 +5,7 @@ import pytest
 from earmark.doctor.cues import FORM, MEASURED, TOGETHER, check_cues, list_trials
 from earmark.params import DoctorParams
 
-SETTINGS = DoctorParams(resamples=200)
+SETTINGS = DoctorParams()
 
 
 def trials(made: bool = False, split: str = "train", count: int = 60, speakers: int = 10, **spoofed) -> pd.DataFrame:
@@ -13,7 +13,7 @@ def trials(made: bool = False, split: str = "train", count: int = 60, speakers: 
     rng = np.random.default_rng(3)
     table = pd.DataFrame({cue: rng.standard_normal(2 * count) for cue in MEASURED})
     table["key"] = ["bonafide"] * count + ["spoof"] * count
-    table = table.assign(split=split, made=made & (table["key"] == "spoof"), error=None, source="a", group=None)
+    table = table.assign(split=split, copied=made & (table["key"] == "spoof"), error=None, source="a", group=None)
     table["speaker"] = [f"s{number % speakers}" for number in range(2 * count)]
     for name, value in dict.fromkeys(FORM, "same").items():
         table[name] = value

@@ -7,11 +7,13 @@ import soundfile as sf
 import soxr
 
 from earmark.copies.copysynthesis import SYSTEMS, list_systems, render
+from earmark.doctor import twins
+from earmark.doctor.bounds import BOUNDS
 from earmark.doctor.examine import examine_all
 from earmark.doctor.fingerprint import Print, differing_bits, find_pairs, fingerprint
 from earmark.doctor.likeness import compare
 from earmark.doctor.twins import Twins, find_twins
-from earmark.params import DecodingParams, DoctorParams
+from earmark.params import DecodingParams
 
 RATE = 16_000
 OWN_PHASES = ("world", "world_coded", "griffin_lim_linear", "griffin_lim_mel", "lpc_vocoder", "phase_vocoder", "psola", "mel_source_filter")
@@ -39,7 +41,7 @@ def copies(voices: list[np.ndarray], root: Path, systems: list[str], named: bool
         for system in systems:
             sounds[f"{number}-{system}"] = np.clip(render(system, voice, number), -1, 1)
             labels[f"{number}-{system}"] = ("spoof", system if named else None)
-    return find_twins(lay_out(root, sounds, labels), DoctorParams(), DecodingParams())
+    return find_twins(lay_out(root, sounds, labels), DecodingParams())
 
 
 def test_copy_synthesis_is_no_repetition(voices, tmp_path):
@@ -52,8 +54,8 @@ def test_copy_synthesis_is_no_repetition(voices, tmp_path):
 def test_a_copy_made_here_is_no_conflict_with_its_recording_but_a_corpus_own_is(voices, tmp_path):
     labels = {"a": ("bonafide", None), "b": ("spoof", "mulaw_sampling")}
     table = lay_out(tmp_path, {"a": voices[0], "b": 0.5 * voices[0]}, labels)
-    assert find_twins(table, DoctorParams(), DecodingParams()).identical == [[0, 1]]
-    assert find_twins(table.assign(made=[False, True]), DoctorParams(), DecodingParams()).identical == []
+    assert find_twins(table, DecodingParams()).identical == [[0, 1]]
+    assert find_twins(table.assign(copied=[False, True]), DecodingParams()).identical == []
 
 
 def test_copies_with_phases_of_their_own_are_no_repetition_even_under_one_label(voices, tmp_path):
@@ -68,23 +70,24 @@ def test_copies_with_phases_of_their_own_are_no_repetition_even_under_one_label(
 def test_another_level_and_length_under_one_label_or_two(voices, tmp_path, label, near, identical):
     sounds = {"a": voices[0], "b": -0.3 * voices[0][1234:-300], "c": voices[1]}
     table = lay_out(tmp_path, sounds, {"a": ("bonafide", None), "b": label, "c": ("bonafide", None)})
-    twins = find_twins(table, DoctorParams(), DecodingParams())
+    twins = find_twins(table, DecodingParams())
     assert (twins.near, twins.identical) == (near, identical)
 
 
 def test_a_recording_encoded_by_a_spoofing_codec_is_no_label_conflict(voices, tmp_path):
     sounds = {"a": voices[0], "b": render("codec_opus", voices[0], 0)}
     spoofed = lay_out(tmp_path, sounds, {"a": ("bonafide", None), "b": ("spoof", "codec")})
-    assert find_twins(spoofed, DoctorParams(), DecodingParams()) == Twins()
+    assert find_twins(spoofed, DecodingParams()) == Twins()
 
 
-def test_settings_move_the_threshold(voices, tmp_path):
+def test_bounds_move_the_threshold(voices, tmp_path, monkeypatch):
     table = lay_out(tmp_path, {"a": voices[0], "b": voices[0][len(voices[0]) * 2 // 5 :]}, dict.fromkeys("ab", ("bonafide", None)))
-    assert find_twins(table, DoctorParams(), DecodingParams()).near == [[0, 1]]
+    assert find_twins(table, DecodingParams()).near == [[0, 1]]
     noisy = voices[0] + 0.35 * voices[0].std() * np.random.default_rng(0).standard_normal(len(voices[0])).astype(np.float32)
     table = lay_out(tmp_path, {"a": voices[0], "b": noisy}, dict.fromkeys("ab", ("bonafide", None)))
-    found = [find_twins(table, DoctorParams(min_correlation=least), DecodingParams()).near for least in (0.85, 0.99)]
-    assert found == [[[0, 1]], []]
+    assert find_twins(table, DecodingParams()).near == [[0, 1]]
+    monkeypatch.setattr(twins, "BOUNDS", BOUNDS._replace(min_correlation=0.99))
+    assert find_twins(table, DecodingParams()).near == []
 
 
 def test_fingerprints_survive_cuts_and_another_rate(voices):

@@ -92,7 +92,7 @@ def test_what_is_downloaded_is_what_the_source_tracing_recipe_reads(stubs, tmp_p
     assert all(Path(path).exists() for path in table["path"])
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/kubeflow.md", "presets/paper.yaml"])
+@pytest.mark.parametrize("page", ["docs/kubeflow.md", "presets/paper.yaml", "presets/paper-tracing.yaml"])
 def test_every_page_names_the_folder_that_the_download_makes(page):
     named = re.findall(r"\{adapter: (\w+), root: data/([\w/]+)", (ROOT / page).read_text())
     assert named

@@ -27,12 +27,12 @@ def embedded(done: Path, tmp_path: Path) -> Path:
 
 def test_all_spoofs_with_a_source_are_embedded_once_and_no_copy(done, protocol):
     ids, outputs, sources = read_outputs(done / EMBEDDINGS)
-    expected = protocol[(protocol["key"] == "spoof") & ~protocol["made"]]["utterance_id"]
+    expected = protocol[(protocol["key"] == "spoof") & ~protocol["copied"]]["utterance_id"]
     assert sorted(ids) == sorted(expected)
     assert sources == ("engine0", "engine1")
     assert {name: (found.logits.shape[1], found.embeddings.shape[1]) for name, found in outputs.items()} == {
         "conformer": (2, 16),
-        "refd": (2, 30),
+        "aasist": (2, 30),
         "lfcc_gmm": (2, 2),
     }
 
@@ -63,16 +63,16 @@ def test_parts_that_are_there_are_kept_and_those_of_other_members_are_made_again
     times = {path.name: path.stat().st_mtime_ns for path in (embedded / EMBEDDINGS).iterdir()}
     stages.run("embed_utterances", tiny, embedded)
     assert times == {path.name: path.stat().st_mtime_ns for path in (embedded / EMBEDDINGS).iterdir()}
-    fewer = change(tracer={"members": {"refd": None}})
+    fewer = change(tracer={"members": {"aasist": None}})
     stages.run("embed_utterances", fewer, embedded)
     assert set(read_outputs(embedded / EMBEDDINGS)[1]) == {"conformer", "lfcc_gmm"}
-    with pytest.raises(InputError, match="has members conformer, lfcc_gmm, params have conformer, refd, lfcc_gmm: run embed_utterances"):
+    with pytest.raises(InputError, match="has members conformer, lfcc_gmm, params have conformer, aasist, lfcc_gmm: run embed_utterances"):
         stages.run("fit_ensemble", tiny, embedded)
 
 
 def test_answers_are_of_dev_and_eval_and_say_which_way_is_up(done, protocol):
     answers = read_table(done / ANSWERS / "answers.parquet")
-    asked = protocol[(protocol["key"] == "spoof") & ~protocol["made"] & (protocol["split"] != "train")]
+    asked = protocol[(protocol["key"] == "spoof") & ~protocol["copied"] & (protocol["split"] != "train")]
     assert sorted(answers["utterance_id"]) == sorted(asked["utterance_id"])
     assert set(answers["source"]) <= {"engine0", "engine1"}
     assert np.isfinite(answers["ood_score"]).all()
@@ -86,7 +86,7 @@ def test_answers_are_of_dev_and_eval_and_say_which_way_is_up(done, protocol):
 
 def test_every_ablation_of_the_fusion_answers_every_utterance(done):
     systems = read_table(done / ANSWERS / "systems.parquet")
-    names = [FUSION, "score fusion", "embedding fusion", "conformer", "refd", "lfcc_gmm"]
+    names = [FUSION, "score fusion", "embedding fusion", "conformer", "aasist", "lfcc_gmm"]
     assert list(dict.fromkeys(systems["system"])) == names
     assert systems.groupby("system")["utterance_id"].nunique().nunique() == 1
     fused = systems[systems["system"].isin([FUSION, "score fusion"])].groupby("system")["source"].apply(list)
@@ -96,10 +96,10 @@ def test_every_ablation_of_the_fusion_answers_every_utterance(done):
 def test_members_of_other_params_or_other_sources_are_refused(embedded, tiny, change):
     with pytest.raises(InputError, match=r"conformer\.safetensors was trained with cqt\.bins 84, params say 72"):
         stages.run("embed_utterances", change(cqt={"bins": 72}), embedded)
-    path = embedded / ARTIFACTS["members"] / "refd.safetensors"
+    path = embedded / ARTIFACTS["members"] / "aasist.safetensors"
     tensors, meta = checkpoint.load(path)
     checkpoint.save(path, tensors, meta | {"sources": ["engine0", "other"]})
-    with pytest.raises(InputError, match=r"conformer and refd differ in sources \(engine1, other\)"):
+    with pytest.raises(InputError, match=r"conformer and aasist differ in sources \(engine1, other\)"):
         stages.run("embed_utterances", tiny, embedded)
 
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from earmark import InputError
-from earmark.evaluation.scorefile import join, protocol_of, read_asv_scores, read_protocol, read_scores
+from earmark.evaluation.join import join
+from earmark.evaluation.scorefile import protocol_of, read_asv_scores, read_protocol, read_scores
 from earmark.storage.files import write_table
 
 SCORES = Path(__file__).parent / "scores"  # the same scores of 120 trials as others write them

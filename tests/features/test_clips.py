@@ -42,7 +42,7 @@ def both_ways(features: Features, name: str, start: int, cqt: CqtParams) -> tupl
     transform = Cqt(cqt)
     waveform, stored, label = Clips(features, AUDIO, cqt, ON_CQT)[name, start, 1]
     crop, empty, same = Clips(features, AUDIO, cqt, ON_CQT, transform.margin_samples)[name, start, 1]
-    views = disturbed(crop[None], AugmentationParams(), AUDIO, transform, generator())
+    views = disturbed(crop[None], AugmentationParams(rawboost=0), AUDIO, transform, generator())
     assert label == same == 1
     assert not len(empty)
     assert stored.shape == views.spectrogram[0].shape == (2, cqt.bins, FRAMES)
@@ -72,7 +72,7 @@ def test_a_click_stands_at_the_same_place_in_both_views(transform):
     margin = transform.margin_samples
     waveform = torch.zeros(1, margin + 16_000 + margin)
     waveform[0, margin + 25 * 320] = 1
-    views = disturbed(waveform, AugmentationParams(), AUDIO, transform, generator())
+    views = disturbed(waveform, AugmentationParams(rawboost=0), AUDIO, transform, generator())
     assert views.waveform.argmax() == 25 * 320
     assert views.spectrogram[0, 0, -12:].mean(0).argmax() == 25
 
@@ -84,7 +84,7 @@ def test_the_cqt_of_a_disturbed_clip_is_that_of_the_disturbed_waveform(features,
     views = disturbed(crop, AugmentationParams(rawboost=algorithm), AUDIO, transform, generator())
     level = 20 * views.waveform.square().mean(-1).sqrt().log10()
     assert level.tolist() == pytest.approx([-26, -26], abs=1e-3)
-    clean = disturbed(crop, AugmentationParams(), AUDIO, transform, generator())
+    clean = disturbed(crop, AugmentationParams(rawboost=0), AUDIO, transform, generator())
     assert (views.waveform - clean.waveform).norm() > 1e-2 * clean.waveform.norm()
     # away from the ends the margin plays no part: transform the waveform alone and compare
     inside, alone = slice(20, 29), transform(views.waveform)
@@ -140,7 +140,7 @@ def test_linear_bands_show_a_tone_where_it_lies_and_at_its_instant(features, lon
 def rows(bonafide: int, made: int, others: int) -> pd.DataFrame:
     ids = [f"u{number}" for number in range(bonafide + made + others)]
     keys = ["bonafide"] * bonafide + ["spoof"] * (made + others)
-    return pd.DataFrame({"utterance_id": ids, "key": keys, "made": [False] * bonafide + [True] * made + [False] * others})
+    return pd.DataFrame({"utterance_id": ids, "key": keys, "copied": [False] * bonafide + [True] * made + [False] * others})
 
 
 def index(table: pd.DataFrame, samples: int = 50_000) -> pd.DataFrame:
@@ -185,11 +185,11 @@ def test_crops_begin_on_a_frame_and_reach_both_ends():
     assert {start for _, start, _ in drawn(table, samples=16_000)} == {0}
 
 
-@pytest.mark.parametrize(("made_share", "copies"), [(0.5, 10), (0.0, 0), (1.0, 20), (0.25, 5)])
-def test_balanced_draws_take_half_bona_fide_and_the_share_of_made_spoofs(made_share, copies):
+@pytest.mark.parametrize(("copy_share", "copies"), [(0.5, 10), (0.0, 0), (1.0, 20), (0.25, 5)])
+def test_balanced_draws_take_half_bona_fide_and_the_share_of_made_spoofs(copy_share, copies):
     table = rows(20, 50, 6)
-    items = drawn(table, balance=True, made_share=made_share)
-    made = set(table["utterance_id"][table["made"]])
+    items = drawn(table, balance=True, copy_share=copy_share)
+    made = set(table["utterance_id"][table["copied"]])
     assert len(items) == 40
     assert sum(label for *_, label in items) == 20
     assert sum(name in made for name, *_ in items) == copies
@@ -197,7 +197,7 @@ def test_balanced_draws_take_half_bona_fide_and_the_share_of_made_spoofs(made_sh
 
 def test_balanced_draws_of_one_kind_of_spoof_take_that_kind():
     for table in (rows(20, 30, 0), rows(20, 0, 30)):
-        items = drawn(table, balance=True, made_share=0.3)
+        items = drawn(table, balance=True, copy_share=0.3)
         assert sum(label for *_, label in items) == 20
         assert len(items) == 40
 

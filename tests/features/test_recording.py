@@ -52,7 +52,7 @@ def test_a_part_is_a_stretch_of_the_whole(tmp_path, cqt):
     with open_recordings(tmp_path / "a.wav", DECODING, AUDIO, Cqt(cqt)) as opened:
         (found,) = opened.recordings
         whole, frames = found.waveform(WHOLE), found.cqt(WHOLE)
-        found.parts({"one": (0, 20_000), "two": (32_000, 24_000)})
+        found = found.cut({"one": (0, 20_000), "two": (32_000, 24_000)})
         assert list(found.usable.index) == ["one", "two"]
         np.testing.assert_array_equal(found.waveform("two"), whole[32_000:56_000])
         np.testing.assert_array_equal(found.waveform("two", 100, 99_999), whole[32_100:56_000])

@@ -2,7 +2,17 @@
 
 import json
 import threading
+from email import policy
+from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+def read(kind: str, body: bytes) -> dict:
+    """JSON, or the files of a form: name → text."""
+    if not kind.startswith("multipart/form-data"):
+        return json.loads(body)
+    form = BytesParser(policy=policy.HTTP).parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
+    return {part.get_filename(): part.get_payload(decode=True).decode() for part in form.iter_parts()}
 
 
 class Api:
@@ -19,7 +29,7 @@ class Api:
                 api.serve(self, "DELETE", {})
 
             def do_POST(self):
-                api.serve(self, "POST", json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                api.serve(self, "POST", read(self.headers["Content-Type"], self.rfile.read(int(self.headers["Content-Length"]))))
 
             def log_message(self, *arguments):
                 """Quiet."""

@@ -17,7 +17,7 @@ from kubernetes.config import kube_config
 from kubernetes_api import Kubernetes, event
 
 from earmark import InputError
-from earmark.kubeflow import trainjob
+from earmark.kubeflow import nodes
 from earmark.kubeflow.nodes import Job, connect, pod_patches, train_on_nodes
 
 FIGURES = {"dev/eer": 0.25}
@@ -39,9 +39,9 @@ import logging, sys
 from pathlib import Path
 from kubeflow.trainer import KubernetesBackendConfig, TrainerClient
 from kubernetes.client import Configuration
-from earmark.kubeflow import trainjob
+from earmark.kubeflow import nodes
 from earmark.kubeflow.nodes import Job, pod_patches, train_on_nodes
-trainjob.POLL_SECONDS = 0.05
+nodes.POLL_SECONDS = 0.05
 job = Job.model_validate_json(sys.argv[2])
 client = TrainerClient(KubernetesBackendConfig(namespace="team", client_configuration=Configuration(host=sys.argv[1])))
 train_on_nodes(client, job, "train_detector", Path(sys.argv[3]), {}, patches=pod_patches(job))
@@ -51,7 +51,7 @@ train_on_nodes(client, job, "train_detector", Path(sys.argv[3]), {}, patches=pod
 @pytest.fixture
 def kubernetes(monkeypatch, tmp_path) -> Iterator[Kubernetes]:
     for name, seconds in {"POLL_SECONDS": 0.01, "EVENTS_SECONDS": 0.1, "PATIENCE_SECONDS": 2, "LATE_SECONDS": 0.2}.items():
-        monkeypatch.setattr(trainjob, name, seconds)
+        monkeypatch.setattr(nodes, name, seconds)
     server = Kubernetes()
     server.on_end = lambda: (tmp_path / "metrics.json").write_text(json.dumps(FIGURES))
     yield server

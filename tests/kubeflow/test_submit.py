@@ -1,5 +1,6 @@
 """earmark submit sends what was compiled, with what was changed, and says how the run goes and ends."""
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import yaml
 from pipelines_server import Kubeflow, task
 from typer.testing import CliRunner
 
-from earmark import InputError
+from earmark import InputError, params
 from earmark.__main__ import app
 from earmark.params import Params
 
@@ -45,7 +46,7 @@ def kubeflow(monkeypatch, tmp_path) -> Iterator[Kubeflow]:
 def submit(server: Kubeflow | str, *arguments: str | Path) -> tuple[int, str]:
     """Exit code and all that was printed. Errors: InputError."""
     address = server if isinstance(server, str) else server.address
-    done = CliRunner().invoke(app, ["submit", "--endpoint", address, "--every", "0.01", *map(str, arguments)])
+    done = CliRunner().invoke(app, ["submit", "--endpoint", address, "--interval", "0.01", *map(str, arguments)])
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.exit_code, done.output
@@ -72,6 +73,59 @@ def test_an_experiment_is_made_once(kubeflow, built):
         submit(kubeflow, built / "training.yaml", "--experiment", "first", "--no-follow")
     assert len(kubeflow.experiments) == 1
     assert {run["experiment_id"] for run in kubeflow.runs.values()} == {"experiment-0"}
+
+
+def test_an_uploaded_file_is_a_version_named_by_its_digest_and_uploaded_once(kubeflow, built):
+    for _ in range(2):
+        code, said = submit(kubeflow, built / "training.yaml", "--upload", "--set", "seed=7")
+        assert code == 0
+        assert "pipeline earmark-training, version pipeline_version-0" in said
+        assert "store: s3://bucket/store" in said, "the pipeline of the version is known when the run is followed"
+    assert [one["display_name"] for one in kubeflow.pipelines.values()] == ["earmark-training"]
+    (version,) = kubeflow.versions.values()
+    assert version["display_name"] == hashlib.sha256((built / "training.yaml").read_bytes()).hexdigest()
+    reference = {"pipeline_id": "pipeline-0", "pipeline_version_id": "pipeline_version-0"}
+    assert all(run["pipeline_version_reference"] == reference and "pipeline_spec" not in run for run in kubeflow.runs.values())
+    assert {run["runtime_config"]["parameters"]["seed"] for run in kubeflow.runs.values()} == {7}
+
+
+def test_a_file_that_changed_is_another_version_of_the_pipeline(kubeflow, built, tmp_path):
+    changed = tmp_path / "training.yaml"
+    changed.write_text(f"# changed\n{(built / 'training.yaml').read_text()}")
+    for path in (built / "training.yaml", changed):
+        submit(kubeflow, path, "--upload", "--no-follow")
+    assert (len(kubeflow.pipelines), len(kubeflow.versions)) == (1, 2)
+    assert kubeflow.runs["run-1"]["pipeline_version_reference"]["pipeline_version_id"] == "pipeline_version-1"
+
+
+@pytest.mark.parametrize("upload", [[], ["--upload"]])
+def test_a_schedule_replaces_the_one_of_its_name(kubeflow, built, upload):
+    for cron in ("0 3 * * 1", "30 4 * * *"):
+        code, said = submit(kubeflow, built / "training.yaml", "--every", cron, "--run-name", "weekly", "--set", "seed=7", *upload)
+        assert code == 0
+        assert f": weekly, at {cron} (UTC)" in said
+    submit(kubeflow, built / "training.yaml", "--every", "0 0 1 * *")
+    weekly, other = kubeflow.schedules.values()
+    assert weekly["trigger"] == {"cron_schedule": {"cron": "0 30 4 * * *"}}, "Kubeflow's first field is the second"
+    assert (weekly["display_name"], weekly["mode"], weekly["no_catchup"]) == ("weekly", "ENABLE", True)
+    assert weekly["runtime_config"]["parameters"] == {"seed": 7}
+    assert ("pipeline_version_reference" in weekly) == bool(upload)
+    assert other["display_name"] == "earmark-training"
+    assert not kubeflow.runs
+
+
+def test_a_schedule_that_is_refused_leaves_the_one_before(kubeflow, built):
+    submit(kubeflow, built / "training.yaml", "--every", "0 3 * * 1")
+    kubeflow.faults["POST /recurringruns"] = [400]
+    assert "refuses it (400" in refused(kubeflow, built / "training.yaml", "--every", "0 3 * * 99")
+    assert [one["trigger"]["cron_schedule"]["cron"] for one in kubeflow.schedules.values()] == ["0 0 3 * * 1"]
+
+
+def test_a_wrong_schedule_is_said_before_anything_is_sent(kubeflow, built):
+    for wrong in ("weekly", "0 0 3 * * 1", "0 3 * * $"):
+        assert f"--every {wrong}: write five fields" in refused(kubeflow, built / "training.yaml", "--every", wrong)
+    assert "--upload and --every are for a compiled pipeline" in refused(kubeflow, "--follow", "run-0", "--every", "0 3 * * 1")
+    assert not kubeflow.seen
 
 
 def test_every_change_of_a_step_is_a_line_and_the_end_says_where_the_results_are(kubeflow, built):
@@ -155,7 +209,17 @@ def test_a_run_whose_pipeline_the_server_keeps_apart_is_followed_too(kubeflow):
 
 def test_interrupted_it_leaves_the_run_going_and_says_how_to_follow_it(kubeflow, built):
     kubeflow.looks = [("RUNNING", [task("download", "RUNNING")])]
-    command = [sys.executable, "-m", "earmark", "submit", str(built / "training.yaml"), "--endpoint", kubeflow.address, "--every", "0.05"]
+    command = [
+        sys.executable,
+        "-m",
+        "earmark",
+        "submit",
+        str(built / "training.yaml"),
+        "--endpoint",
+        kubeflow.address,
+        "--interval",
+        "0.05",
+    ]
     # Ctrl-C has its usual meaning even where the tests themselves run in the background
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None
@@ -174,11 +238,11 @@ def test_settings_are_changed_key_by_key(kubeflow, built):
     changes = ["--set", "training.epochs=3", "--set", "training.lr=0.01", "--set", "seed=7", "--argument", "store=s3://other/place"]
     submit(kubeflow, built / "training.yaml", *changes, "--set", "audio.level_dbfs=-26")
     sent = kubeflow.runs["run-0"]["runtime_config"]["parameters"]
-    compiled = yaml.safe_load((ROOT / "params.yaml").read_text())
-    assert set(sent) == {"training", "seed", "store", *({"audio"} if compiled["audio"]["level_dbfs"] != -26 else set())}
+    compiled = params.load(ROOT / "params.yaml")
+    assert set(sent) == {"training", "seed", "store", *({"audio"} if compiled.audio.level_dbfs != -26 else set())}
     assert (sent["seed"], sent["store"]) == (7, "s3://other/place")
     training = Params.model_validate({"training": json.loads(sent["training"])}).training
-    assert (training.epochs, training.lr, training.batch_size) == (3, 0.01, compiled["training"]["batch_size"])
+    assert (training.epochs, training.lr, training.batch_size) == (3, 0.01, compiled.training.batch_size)
 
 
 def test_a_batch_of_recordings_is_what_the_scoring_pipeline_downloads(kubeflow, built):
@@ -281,3 +345,6 @@ def test_a_server_of_many_namespaces_is_told_which(kubeflow, built):
     assert "say which with --namespace" in refused(kubeflow, built / "training.yaml")
     assert submit(kubeflow, built / "training.yaml", "--namespace", "team")[0] == 0
     assert kubeflow.experiments["experiment-0"]["namespace"] == "team"
+    assert submit(kubeflow, built / "training.yaml", "--namespace", "team", "--upload", "--every", "0 3 * * 1")[0] == 0
+    assert kubeflow.pipelines["pipeline-0"]["namespace"] == "team"
+    assert not (Path.home() / ".config/kfp").exists(), "nothing is written into the user's home"

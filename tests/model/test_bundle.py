@@ -78,7 +78,7 @@ def test_the_calibration_is_fitted_on_dev_alone(done, system, protocol):
 
 @pytest.mark.parametrize("damage", ["changed", "lacking", "surplus"])
 def test_a_file_that_is_not_as_packaged_is_refused(copy, tiny, damage):
-    path = copy / "tracer/refd.safetensors"
+    path = copy / "tracer/aasist.safetensors"
     if damage == "changed":
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
@@ -131,7 +131,7 @@ def test_a_model_that_reads_wav2vec_carries_its_front_end(done, change, tmp_path
     shutil.copytree(done, tmp_path, dirs_exist_ok=True)
     settings = change(
         front_end={"kind": "wav2vec2", "layer": 1, "hidden": 16, "heads": 2, "conv_width": 8},
-        tracer={"members": {"lfcc_gmm": None, "refd": None, "conformer": {"reads": "front_end"}}},
+        tracer={"members": {"lfcc_gmm": None, "aasist": None, "conformer": {"reads": "front_end"}}},
     )
     for name in ("precompute_front_end", "train_tracer", "embed_utterances", "fit_ensemble", "package_model"):
         stages.run(name, settings, tmp_path)

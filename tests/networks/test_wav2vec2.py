@@ -5,7 +5,8 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from earmark import InputError
 from earmark.features.clips import clip_frames
-from earmark.networks.wav2vec2 import Configuration, TappedWav2Vec2, Wav2Vec2, configuration
+from earmark.networks.wav2vec2 import TappedWav2Vec2, Wav2Vec2, configuration
+from earmark.networks.wav2vec2_layers import Configuration
 from earmark.params import EncoderParams
 
 TINY = {"hidden": 16, "heads": 2, "conv_width": 8, "taps": (1, 2, 3)}
@@ -37,7 +38,7 @@ def published(request, tmp_path_factory):
 
 def tapped(**settings) -> TappedWav2Vec2:
     torch.manual_seed(1)
-    params = EncoderParams(**{**TINY, **settings})
+    params = EncoderParams(**{"pretrained": None, **TINY, **settings})
     network = TappedWav2Vec2(configuration(params, params.taps[-1], params.dropout), params.taps)
     if params.pretrained:
         network.load_pretrained(params)

@@ -8,7 +8,7 @@ from earmark.params import LossParams, WaveSpecParams
 from earmark.training.losses import DetectorLoss
 
 TINY = {
-    "encoder": {"taps": (1, 2, 3), "hidden": 16, "heads": 2, "conv_width": 8},
+    "encoder": {"pretrained": None, "taps": (1, 2, 3), "hidden": 16, "heads": 2, "conv_width": 8},
     "spectrogram": {"widths": (8, 8, 8), "stem_stride": 2},
     "fusion_width": 16,
     "head_widths": (8, 8, 8, 16),

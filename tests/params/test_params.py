@@ -7,7 +7,7 @@ import pytest
 from earmark import InputError, params
 from earmark.__main__ import main
 from earmark.copies.copysynthesis import SYSTEMS
-from earmark.params.run import lay, read_assignment
+from earmark.params.run import read_assignment
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
@@ -66,9 +66,9 @@ def test_overlays_and_assignments_are_laid_over_the_file_in_order(tmp_path):
 
 def test_an_empty_section_or_one_of_another_kind_replaces_and_a_null_member_is_left_out(tmp_path):
     (tmp_path / "base.yaml").write_text(params.dump(params.Params()))
-    wanted = ["front_end={kind: wav2vec2, layer: 3}", "tracer.members.refd=null", "tracer.members.conformer.layers=2"]
+    wanted = ["front_end={kind: cqt, phase: angle}", "tracer.members.aasist=null", "tracer.members.conformer.layers=2"]
     found = params.load(tmp_path / "base.yaml", assignments=wanted)
-    assert (found.front_end.kind, found.front_end.layer) == ("wav2vec2", 3)
+    assert (found.front_end.kind, found.front_end.phase) == ("cqt", "angle")
     assert set(found.tracer.members) == {"conformer", "lfcc_gmm"}
     assert found.tracer.members["conformer"].layers == 2
     assert params.load(tmp_path / "base.yaml", assignments=["tracer.members={}"]).tracer.members == {}
@@ -146,28 +146,94 @@ def test_every_setting_says_what_it_is_and_where_it_comes_from():
     assert {("training.lr", 1e-4, "ours"), ("tracer.members.conformer.kind", "conformer", "paper")} <= found
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_presets_load_over_the_params_file(preset):
-    assert params.load(ROOT / "params.yaml", [preset]) != params.Params()
+def stated(content: object, path: str = "") -> dict[str, object]:
+    """Leaves of nested settings by dotted path."""
+    pairs = content.items() if isinstance(content, dict) else enumerate(content) if path == "corpora" else ()
+    leaves = {key: value for name, item in pairs for key, value in stated(item, f"{path}.{name}".lstrip(".")).items()}
+    return leaves or {path: content}
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_a_preset_takes_nothing_from_the_demo_that_it_lies_over(preset):
-    """What the demo has made small for its few recordings, a preset says for itself, or has as the default."""
-    demo = params.parse_yaml((ROOT / "params.yaml").read_text(), "params.yaml")
-    members = {name: {key: member[key] for key in ("kind", "reads") if key in member} for name, member in demo["tracer"]["members"].items()}
-    bare = ("bare", {"corpora": demo["corpora"], "tracer": {"members": members}})
-    over = (preset.name, params.parse_yaml(preset.read_text(), preset.name))
-    found = [lay([below, over]).model_dump() for below in (("params.yaml", demo), bare)]
-    for encoder in (content["wavespec"]["encoder"] for content in found):
-        if encoder["pretrained"]:  # which has its own sizes
-            for size in ("hidden", "heads", "conv_width"):
-                del encoder[size]
-    assert found[0] == found[1]
+def test_a_preset_stands_alone_every_value_is_its_own_or_the_code_s_default(preset, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)  # where the demo's params.yaml lies
+    run_command(monkeypatch, "--preset", preset.stem, "-o", str(tmp_path / "out.yaml"))
+    written, own = (stated(params.parse_yaml(path.read_text(), str(path))) for path in (tmp_path / "out.yaml", preset))
+    differing = {key: value for key, value in written.items() if value not in ({}, 688) and not key.endswith(".kind")}
+    assert differing == {key: value for key, value in own.items() if not key.endswith(".kind") and key in differing}
+    assert params.load(tmp_path / "out.yaml") == params.load(preset)
+
+
+def test_the_paper_preset_is_the_paper():
+    """METHODS' table: what the paper and its port say."""
+    found = params.load(ROOT / "presets/paper.yaml")
+    assert [(corpus.adapter, corpus.splits) for corpus in found.corpora] == [
+        ("asvspoof2019_la", ("train", "dev")),
+        ("asvspoof2021_df", ("eval",)),
+        ("in_the_wild", ("eval",)),
+    ]
+    assert (found.audio.clip_samples, found.audio.level_dbfs) == (64_600, -26)
+    assert (found.cqt.hop_samples, found.cqt.bins, found.cqt.bins_per_octave, found.cqt.fmin_hz) == (320, 84, 12, 32.70)
+    network = found.wavespec
+    assert (network.views, network.encoder.pretrained, network.encoder.taps) == ("both", "facebook/wav2vec2-xls-r-300m", (8, 16, 24))
+    assert (network.spectrogram.scale, network.spectrogram.phase, network.spectrogram.widths) == ("cqt", "angle", (64, 128, 256))
+    assert (network.reduction, network.head, network.head_widths) == (16, "1d", (64, 128, 256, 512))
+    assert (network.view_dropout, network.dropout) == (0, 0)
+    assert (found.loss.class_weights, found.loss.single_center, found.loss.margin) == ((0.1, 0.9), 0.5, 0.3)
+    training = found.training
+    assert (training.epochs, training.repeats, training.batch_size, training.patience, training.keep) == (50, 1, 14, 10, "best")
+    assert (training.lr, training.encoder_lr, training.weight_decay, training.frozen_epochs) == (1e-4, 1e-6, 1e-4, 1)
+    assert (training.halve_epochs, training.balance) == (0, False)
+    assert (found.augmentation.rawboost, found.augmentation.probability, found.augmentation.snr_db) == (3, 1, (10, 40))
+    assert (found.augmentation.spectrogram_bands, found.augmentation.spectrogram_frames) == (0, 0)
+    assert (found.copysynthesis.known, found.copysynthesis.unseen) == ((), ())
+
+
+def test_the_tracing_preset_is_the_paper():
+    found = params.load(ROOT / "presets/paper-tracing.yaml")
+    front_end, tracer = found.front_end, found.tracer
+    assert (front_end.kind, front_end.pretrained, front_end.layer) == ("wav2vec2", "facebook/wav2vec2-xls-r-300m", 5)
+    emphasis, dispersion, training = tracer.emphasis, tracer.dispersion, tracer.training
+    assert (emphasis.enabled, emphasis.oc_softmax, emphasis.r_real, emphasis.r_fake, emphasis.alpha) == (True, 1, 0.9, 0.2, 20)
+    assert (dispersion.regmixup, dispersion.regmixup_alpha, dispersion.n_pair, dispersion.n_pair_penalty) == (1, 0.5, 1, 0.002)
+    assert (training.epochs, training.batch_size, training.lr, training.weight_decay, training.halve_epochs) == (30, 128, 5e-4, 5e-4, 10)
+    conformer, aasist = tracer.members["conformer"], tracer.members["aasist"]
+    assert (conformer.width, conformer.layers, conformer.heads, conformer.kernel, conformer.pooling) == (144, 4, 4, 31, "class_token")
+    assert (aasist.graph_widths, aasist.encoder_widths) == ((64, 32), (32, 32, 64, 64, 64, 64))
+    assert tracer.copies_are_sources is False
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            {"augmentation": {"bands": 5}},
+            "augmentation.bands: is no setting any more: the published value stands in the code; remove the key",
+        ),
+        ({"doctor": {"max_auc": 0.7}}, "doctor.max_auc: is no setting any more: its bound stands in doctor/bounds.py; remove the key"),
+        ({"download": {"piece_mb": 8}}, "download.piece_mb: is no setting any more"),
+        ({"training": {"made_share": 0.1}}, "training.made_share: is called copy_share now"),
+        ({"tracer": {"made_sources": True}}, "tracer.made_sources: is called copies_are_sources now"),
+        ({"tracer": {"training": {"made_share": 0.1}}}, "tracer.training.made_share: is called copy_share now"),
+        ({"tracer": {"members": {"refd": {"kind": "refd"}}}}, "tracer.members.refd: kind refd is called aasist now"),
+        (
+            {"tracer": {"members": {"a": {"kind": "aasist", "temperatures": [2, 2, 100, 100]}}}},
+            "tracer.members.a.aasist.temperatures: is no setting any more: the published value stands in the code; remove the key",
+        ),
+    ],
+)
+def test_a_params_file_of_the_first_layout_is_told_what_to_change_key_by_key(content, said):
+    assert explain(content).startswith(f"own.yaml: {said}")
+
+
+def test_an_unknown_member_corpus_or_copy_names_those_there_are():
+    assert "'aasist', 'conformer', 'lfcc_gmm'" in explain({"tracer": {"members": {"own": {"kind": "lstm"}}}})
+    assert "'asvspoof2019_la'" in explain({"corpora": [{"adapter": "asvspoof2019"}]})
+    assert "'griffin_lim_mel'" in explain({"copysynthesis": {"known": ["hifigan"]}})
 
 
 def test_the_params_file_loads():
     assert params.load(ROOT / "params.yaml").seed == 688
+    assert len((ROOT / "params.yaml").read_text().splitlines()) <= 75
 
 
 def run_command(monkeypatch, *arguments: str, code: int = 0) -> None:
@@ -197,7 +263,7 @@ def test_where_there_is_no_params_file_the_command_starts_from_built_in_values(t
 def test_a_preset_that_is_not_there_is_answered_with_those_that_are(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     run_command(monkeypatch, "--preset", "smal", code=2)
-    assert "--preset smal: presets/ holds paper, small" in capsys.readouterr().err
+    assert "--preset smal: presets/ holds paper, paper-tracing, small" in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)
     run_command(monkeypatch, "--preset", "small", code=2)
     assert "no folder presets/ here" in capsys.readouterr().err

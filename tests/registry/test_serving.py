@@ -27,10 +27,8 @@ MODEL = f"models:/earmark@{CHALLENGER}"
 @pytest.fixture
 def registered(done, local, tmp_path):
     """The tiny corpus's model in a store of its own."""
-    tables = {
-        "evaluation": write_evaluation(tmp_path / "evaluation", make_trials(300)),
-        "robustness": write_robustness(tmp_path / "robustness"),
-    }
+    evaluation, robustness = write_evaluation(tmp_path / "evaluation", make_trials(300)), write_robustness(tmp_path / "robustness")
+    tables = {"evaluation": evaluation, "robustness": robustness}
     register(local, model=done / stages.ARTIFACTS["model"], output=tmp_path / "registration", **tables)
     return local
 

@@ -8,7 +8,7 @@ from earmark.params import CqtFrontEndParams, Wav2Vec2FrontEndParams
 from earmark.scoring.front_end import HOP, FrontEnd, precompute
 from earmark.storage.files import read_table
 
-HIDDEN = Wav2Vec2FrontEndParams(hidden=16, heads=2, conv_width=8, layer=2)
+HIDDEN = Wav2Vec2FrontEndParams(pretrained=None, hidden=16, heads=2, conv_width=8, layer=2)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_the_cqt_front_end_is_the_stored_cqt(features, tiny, tmp_path):
 def test_a_tracer_learns_from_hidden_features_through_the_stages(workspace, change):
     settings = change(
         front_end={"kind": "wav2vec2", "hidden": 16, "heads": 2, "conv_width": 8, "layer": 1},
-        tracer={"members": {"refd": None, "lfcc_gmm": None}},
+        tracer={"members": {"aasist": None, "lfcc_gmm": None}},
     )
     for name in ("precompute_front_end", "train_tracer", "embed_utterances", "fit_ensemble"):
         metrics = stages.run(name, settings, workspace)

@@ -57,7 +57,7 @@ def launch(workspace: Path, settings: Params, *launcher: str, **environment: str
 
 
 def test_wavespec_learns_8_clips_by_heart(features, protocol, change, tmp_path):
-    chosen = protocol[(protocol["split"] == "train") & ~protocol["made"]]
+    chosen = protocol[(protocol["split"] == "train") & ~protocol["copied"]]
     rows = pd.concat([chosen[chosen["key"] == key][:4] for key in ("bonafide", "spoof")])
     quiet = {"wavespec": {"dropout": 0.0, "view_dropout": 0.0, "encoder": {"dropout": 0.0}}, "augmentation": {"rawboost": 0}}
     training = {"epochs": 10, "repeats": 8, "batch_size": 8, "lr": 1e-2, "warmup_steps": 4}
@@ -220,8 +220,9 @@ def test_an_epoch_has_the_whole_batches_of_what_it_draws(features, protocol, cha
 
 def test_class_weights_are_inverse_to_how_often_a_key_is_drawn():
     rows = pd.DataFrame({"key": ["bonafide"] * 3 + ["spoof"] * 9})
-    assert class_weights(rows, LossParams(), TrainingParams()) == (0.25, 0.75)
-    assert class_weights(rows, LossParams(), TrainingParams(balance=True)) == (0.5, 0.5)
+    by_frequency = LossParams(class_weights="inverse_frequency")
+    assert class_weights(rows, by_frequency, TrainingParams()) == (0.25, 0.75)
+    assert class_weights(rows, by_frequency, TrainingParams(balance=True)) == (0.5, 0.5)
     assert class_weights(rows, LossParams(class_weights=(0.1, 0.9)), TrainingParams()) == (0.1, 0.9)
 
 

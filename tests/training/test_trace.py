@@ -16,7 +16,7 @@ from earmark.storage.files import read_table, write_table
 from earmark.training.batches import count_pairs, draw_batches
 
 MEMBERS = ARTIFACTS["members"]
-CONFORMER_ALONE = {"members": {"refd": None, "lfcc_gmm": None}}
+CONFORMER_ALONE = {"members": {"aasist": None, "lfcc_gmm": None}}
 
 
 @pytest.fixture
@@ -42,15 +42,15 @@ def test_every_member_is_trained_and_says_what_it_is(done, tiny):
             history = pd.read_csv(done / MEMBERS / f"{name}.csv")
             assert {"cross_entropy", "regmixup", "n_pair", "dev/error"} <= set(history)
     left = {path.name for path in (done / MEMBERS).iterdir()}
-    assert left == {"conformer.csv", "conformer.safetensors", "refd.csv", "refd.safetensors", "lfcc_gmm.safetensors"}
+    assert left == {"conformer.csv", "conformer.safetensors", "aasist.csv", "aasist.safetensors", "lfcc_gmm.safetensors"}
 
 
 def test_a_finished_member_is_kept_and_a_changed_one_alone_is_trained_again(traced, tiny, change):
     files = {name: traced / MEMBERS / f"{name}.safetensors" for name in tiny.tracer.members}
     before = {name: file.stat().st_mtime_ns for name, file in files.items()}
-    again = stages.run("train_tracer", change(tracer={"members": {"refd": {"dropout": 0.2}}}), traced)
+    again = stages.run("train_tracer", change(tracer={"members": {"aasist": {"dropout": 0.2}}}), traced)
     changed = {name for name, file in files.items() if file.stat().st_mtime_ns != before[name]}
-    assert changed == {"refd"}
+    assert changed == {"aasist"}
     assert {name.split("/")[0] for name in again} == set(files)
 
 
@@ -72,13 +72,13 @@ def test_every_switch_makes_another_tracer(traced, change, switch):
 
 
 def test_copies_are_sources_where_that_is_asked_for(traced, change):
-    stages.run("train_tracer", change(tracer=CONFORMER_ALONE | {"made_sources": True}), traced)
+    stages.run("train_tracer", change(tracer=CONFORMER_ALONE | {"copies_are_sources": True}), traced)
     assert checkpoint.load(traced / MEMBERS / "conformer.safetensors")[1]["sources"] == ["codec_mp3", "engine0", "engine1"]
 
 
 def test_other_corpora_bring_bona_fide_speech_and_no_sources(traced, change):
     def two_corpora(table):
-        table.loc[table["source"] == "codec_mp3", ["made", "corpus"]] = [False, "other"]
+        table.loc[table["source"] == "codec_mp3", ["copied", "corpus"]] = [False, "other"]
         table.loc[(table["key"] == "bonafide"), "corpus"] = "other"
         return table
 

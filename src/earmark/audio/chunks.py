@@ -108,7 +108,7 @@ def au(file: BinaryIO, size: int) -> Claim:
 
 
 def sphere(file: BinaryIO, size: int) -> Claim:
-    """The samples that the header of text counts; those of a channel, though some writers count all."""
+    """Samples of a channel by the text header of NIST SPHERE, in which some writers count all channels."""
     start = int(at(file, 8, 8))
     lines = [line.split(None, 2) for line in at(file, 16, start - 16).decode("latin-1").split("end_head")[0].splitlines()]
     said = {words[0]: words[2] for words in lines if len(words) == 3}

@@ -13,7 +13,7 @@ MOST_PARTS = 200_000  # chunks, boxes or pages walked over: no recording has mor
 
 @dataclass
 class Claim:
-    """What is said of a file's end.
+    """The end of a file as its container states it.
 
     `seconds` is the length that is stated, None where none is; `missing` how many bytes of it are not there, of `stated` bytes.
     `unfinished` says what the writer never filled in; `follows` names what comes after the sound, and would not be heard.

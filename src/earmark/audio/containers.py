@@ -1,4 +1,4 @@
-"""What a container says of its own end: read from the bytes, since decoders guess where nothing is said, and say nothing where it is wrong.
+"""The end of a recording as its container states it, read from the bytes: decoders guess a missing one and pass over a wrong one.
 
 A length that the container states is a fact (WAV's data chunk, SPHERE's count, FLAC's total, Xing's count, WavPack's blocks, MP4's boxes,
 Matroska's segment, ASF's size, Ogg's end of stream); for all other files there is none, and what can be decoded is counted.

@@ -16,7 +16,7 @@ CHANNELS_MP3, SIDE_INFO = 3, {(1, False): 32, (1, True): 17, (0, False): 17, (0,
 
 
 def flac(file: BinaryIO, size: int) -> Claim:
-    """The total of STREAMINFO, after ID3 tags if there are any; an MP3 has them too."""
+    """Total samples by FLAC's STREAMINFO, which may follow ID3 tags, as in an MP3."""
     start = after_id3(file)
     if at(file, start, 4) != b"fLaC":
         return mp3(file, size)

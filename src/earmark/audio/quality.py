@@ -1,4 +1,4 @@
-"""What can be measured of a recording without knowing what is said. Shapes: T samples, F frames of 20 ms."""
+"""Measures of a recording that need no knowledge of its words. Shapes: T samples, F frames of 20 ms."""
 
 from collections.abc import Iterable
 

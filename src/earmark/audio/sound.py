@@ -1,4 +1,4 @@
-"""What is known of a recording once it is decoded. T samples at 16 kHz."""
+"""A decoded recording: its tracks, times and losses. T samples at 16 kHz."""
 
 from dataclasses import dataclass, field
 

@@ -61,7 +61,7 @@ def _past_one(file: BinaryIO, place: int, size: int) -> int:
 
 
 def before_tags(file: BinaryIO, size: int) -> int:
-    """End of what stands before the tags at a file's end: that of the whole file where there are none."""
+    """Byte at which the tags at a file's end begin; the file's end where there are none."""
     for _ in range(MOST_TAGS):
         tail = at(file, max(size - APE, 0), APE).rjust(APE, b"\0")
         if size > ID3V1 and at(file, size - ID3V1, 3) == b"TAG":

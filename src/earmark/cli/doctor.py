@@ -23,7 +23,7 @@ def check_folder(corpus: Path, params_file: Path | None, out: Path | None, as_js
     if as_json:
         print(json.dumps(diagnosis.to_json(), indent=2, allow_nan=False))
     else:
-        show(diagnosis, Console())
+        show(diagnosis.findings, diagnosis.title, Console())
         if not out:
             print("--out FOLDER writes the report: every file, with what was found in it, as a page, JSON and CSVs")
     return not diagnosis.failed

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from earmark import InputError, stages
 from earmark import params as settings
-from earmark.cli.options import PARAMS, ParamsFile, unless_absent
+from earmark import stages
+from earmark.cli.options import PARAMS, Assignments, ParamsFile, Presets, load_settings
 
 Shard = Annotated[str, typer.Option("--shard", help="i/n: the i-th of n workers that share this stage")]
 Member = Annotated[str, typer.Option("--member", help="train this member of the tracer alone; other workers train the others")]
@@ -16,19 +16,19 @@ Member = Annotated[str, typer.Option("--member", help="train this member of the 
 
 def params(
     params_file: ParamsFile = PARAMS,
-    preset: Annotated[list[str] | None, typer.Option(help="overlay from presets/, by name or path; may be repeated")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key.path=value, laid over the presets; may be repeated")] = None,
+    preset: Presets = None,
+    set_: Assignments = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="write the resulting params file here instead of printing the table")
     ] = None,
 ) -> None:
     """Print every setting with its value, provenance and description, or write the params file that a run uses."""
-    found = settings.load(unless_absent(params_file), [_find_preset(name) for name in preset or []], set_)
+    found = load_settings(params_file, preset, set_)
     if output:
         from earmark.storage.files import complete
 
         with complete(output) as aside:
-            aside.write_text(settings.dump(found))
+            aside.write_text(settings.dump_changes(found))
         return
     from rich.console import Console
     from rich.padding import Padding
@@ -38,17 +38,6 @@ def params(
     for key, value, provenance, description in settings.describe(found):
         console.print(Text.assemble((key, "bold"), f" = {settings.spell(value)}  ", (f"[{provenance}]", "dim")), soft_wrap=True)
         console.print(Padding(Text(description), (0, 0, 0, 4), expand=False))
-
-
-def _find_preset(name: str) -> Path:
-    """A preset by name, or an overlay by path."""
-    if Path(name).suffix:
-        return Path(name)
-    known = sorted(path.stem for path in Path("presets").glob("*.yaml"))
-    if name not in known:
-        there = f"presets/ holds {', '.join(known)}" if known else "there is no folder presets/ here: name a file"
-        raise InputError(f"--preset {name}: {there}")
-    return Path("presets") / f"{name}.yaml"
 
 
 def stage_command(stage: stages.Stage) -> Callable[..., None]:

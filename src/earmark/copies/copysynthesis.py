@@ -18,9 +18,8 @@ from rich.progress import track
 from threadpoolctl import threadpool_limits
 
 from earmark import InputError
-from earmark.audio.decode import read
+from earmark.audio.decode import SAMPLE_RATE, read
 from earmark.copies import codecs, imitations, vocoders
-from earmark.copies.analysis import SAMPLE_RATE
 from earmark.corpora import folder
 from earmark.corpora.checks import locate
 from earmark.corpora.prepare import prepare
@@ -50,13 +49,13 @@ SYSTEMS: dict[str, System] = {
 }
 NEED_WORLD = ("world", "world_coded")
 MARGIN = 1600  # samples mirrored at both ends, so that no system shows at a clip's edges
-COLUMNS = ("utterance_id", "path", "key", "source", "speaker", "group", "split", "in_domain", "language", "kind", "made", "recording")
+COLUMNS = ("utterance_id", "path", "key", "source", "speaker", "group", "split", "in_domain", "language", "kind", "copied", "recording")
 CARRIED = ("speaker", "group", "split", "language")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be made of one recording: `copies` are (system, its random seed, target), `plain` an unchanged 16 kHz copy."""
+    """Copies to make of one recording: `copies` are (system, its random seed, target), `plain` an unchanged 16 kHz copy."""
 
     utterance_id: str
     path: str
@@ -66,7 +65,7 @@ class Job:
 
 
 def list_systems() -> list[str]:
-    """Names of the systems that can run here: those of WORLD need pyworld."""
+    """Names of the systems that can run here; WORLD needs pyworld."""
     return [name for name in SYSTEMS if name not in NEED_WORLD or importlib.util.find_spec("pyworld")]
 
 
@@ -194,7 +193,7 @@ def _make(
         name, carried = str(row["utterance_id"]), {column: str(row[column]) for column in CARRIED}
         jobs.append(_order(name, str(row["path"]), plan[name], seed, decoding, root, keep))
         made += [(name, _describe(name, system, system in unseen) | carried) for system in plan[name]]
-        kept += [(name, carried | {"utterance_id": name, "path": f"bonafide/{flat_name(name, '.flac')}", "key": "bonafide", "made": "0"})]
+        kept += [(name, carried | {"utterance_id": name, "path": f"bonafide/{flat_name(name, '.flac')}", "key": "bonafide", "copied": "0"})]
     failed = _run(jobs, workers)
     if failed:
         LOG.warning("%d recordings cannot be decoded and are left out: %s", len(failed), "; ".join(failed.values()))
@@ -210,7 +209,7 @@ def _order(name: str, path: str, systems: list[str], seed: int, decoding: Decodi
 
 def _describe(name: str, system: str, unseen: bool) -> dict[str, str]:
     row = {"utterance_id": f"{name}-{system}", "path": f"spoof/{system}/{flat_name(name, '.flac')}", "key": "spoof", "source": system}
-    return row | {"in_domain": "0" if unseen else "1", "kind": "copysynthesis", "made": "1", "recording": name}
+    return row | {"in_domain": "0" if unseen else "1", "kind": "copysynthesis", "copied": "1", "recording": name}
 
 
 def _run(jobs: list[Job], workers: int | None) -> dict[str, str]:
@@ -231,7 +230,7 @@ def _outcomes(jobs: list[Job], workers: int) -> Iterator[str | None]:
 
 
 def _start() -> None:
-    """Begin a worker: there is one a core, so its linear algebra needs no threads."""
+    """Begin a worker: there is one a core, so neither torch nor linear algebra needs threads."""
     threadpool_limits(1)
 
 

@@ -1,33 +1,34 @@
 """Copy-synthesis with the marks that neural vocoders leave, made without networks. (T,) float32 at 16 kHz → (T,)."""
 
 import numpy as np
+import torch
 from scipy.signal import butter as design
 from scipy.signal import firwin, lfilter, sosfiltfilt
 
-from earmark.copies.analysis import SAMPLE_RATE, istft, shape_like, smooth_mel, stft
+from earmark.audio.decode import SAMPLE_RATE
+from earmark.copies.spectra import istft, shape_like, smooth_mel, stft
 
 
 def mel_phase_jitter(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Adversarial vocoders from mel spectrograms: harmonics right below, mel resolution and uncertain phases above."""
-    size, hop = 1024, 256
-    spectrum = stft(waveform, size, hop)
-    frequency = np.linspace(0, SAMPLE_RATE / 2, spectrum.shape[1])
+    spectrum = stft(waveform, 1024, 256)
+    frequency = torch.linspace(0, SAMPLE_RATE / 2, len(spectrum))[:, None]
     low, high = sorted(rng.uniform(500, 5000, size=2))
-    blur = np.clip((frequency - low) / (high - low + 500), 0, 1).astype(np.float32)
-    magnitude = np.abs(spectrum) * (1 - blur) + smooth_mel(np.abs(spectrum), size, 80) * blur
-    jitter = rng.standard_normal(spectrum.shape) * (0.15 + rng.uniform(0.8, 1.8) * blur)
-    return istft((magnitude * np.exp(1j * (np.angle(spectrum) + jitter))).astype(np.complex64), size, hop, len(waveform))
+    blur = ((frequency - low) / (high - low + 500)).clamp(0, 1)
+    magnitude = torch.lerp(spectrum.abs(), smooth_mel(spectrum.abs(), 80), blur)
+    spread = 0.15 + float(rng.uniform(0.8, 1.8)) * blur
+    jitter = torch.from_numpy(rng.standard_normal(spectrum.shape, dtype=np.float32)) * spread
+    return istft(torch.polar(magnitude, spectrum.angle() + jitter), 256, len(waveform))
 
 
 def mel_wiener(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Diffusion and flow vocoders: sound out of noise by a gain that knows the mel spectrogram only, hiss left over."""
-    size, hop = 1024, 256
-    spectrum = stft(waveform, size, hop)
-    envelope = smooth_mel(np.abs(spectrum), size, 80)
-    noise = stft(rng.standard_normal(len(waveform)).astype(np.float32), size, hop)
-    noise = shape_like(noise, envelope, size, 20) * 10 ** (-rng.uniform(3, 12) / 20)
-    power = smooth_mel(np.abs(noise), size, 20) ** 2
-    return istft((spectrum + noise) * (envelope**2 / (envelope**2 + power)), size, hop, len(waveform))
+    spectrum = stft(waveform, 1024, 256)
+    envelope = smooth_mel(spectrum.abs(), 80)
+    noise = stft(rng.standard_normal(len(waveform)), 1024, 256)
+    noise = shape_like(noise, envelope, 20) * 10 ** (-rng.uniform(3, 12) / 20)
+    power = smooth_mel(noise.abs(), 20) ** 2
+    return istft((spectrum + noise) * (envelope**2 / (envelope**2 + power)), 256, len(waveform))
 
 
 def upsampling_images(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:

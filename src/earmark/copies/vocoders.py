@@ -3,12 +3,20 @@
 import warnings
 
 import numpy as np
+import torch
 from scipy.linalg import toeplitz
-from scipy.ndimage import uniform_filter1d
+from scipy.ndimage import maximum_filter1d, median_filter, uniform_filter1d
 from scipy.signal import lfilter
+from scipy.signal.windows import hann
+from torch import Tensor
+from torchaudio import functional
 
 from earmark import InputError
-from earmark.copies.analysis import SAMPLE_RATE, cut_frames, excite, find_pitch, hann, istft, shape_like, smooth_mel, stft
+from earmark.audio.decode import SAMPLE_RATE
+from earmark.copies.spectra import autocorrelate, istft, shape_like, smooth_mel, stft
+
+LOWEST_PITCH, HIGHEST_PITCH = 60.0, 400.0  # Hz
+VOICED = 0.45  # normalised autocorrelation above which a frame counts as voiced
 
 
 def _world():
@@ -50,31 +58,29 @@ def world_coded(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def griffin_lim_linear(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Phase thrown away and found again by Griffin-Lim from the linear magnitude."""
     hop = int(rng.choice([128, 256]))
-    return find_phases(np.abs(stft(waveform, 1024, hop)), 1024, hop, len(waveform), rng, rounds=int(rng.integers(8, 24)))
+    return find_phases(stft(waveform, 1024, hop).abs(), hop, len(waveform), rng, rounds=int(rng.integers(8, 24)))
 
 
 def griffin_lim_mel(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Griffin-Lim from a mel spectrogram of 60, 80 or 100 bands."""
-    magnitude = smooth_mel(np.abs(stft(waveform, 1024, 256)), 1024, int(rng.choice([60, 80, 100])))
-    return find_phases(magnitude, 1024, 256, len(waveform), rng, rounds=int(rng.integers(12, 32)))
+    magnitude = smooth_mel(stft(waveform, 1024, 256).abs(), int(rng.choice([60, 80, 100])))
+    return find_phases(magnitude, 256, len(waveform), rng, rounds=int(rng.integers(12, 32)))
 
 
-def find_phases(magnitude: np.ndarray, size: int, hop: int, length: int, rng: np.random.Generator, rounds: int) -> np.ndarray:
-    """Fast Griffin-Lim (Perraudin et al. 2013, momentum 0.99) from random phases: (F, K) → (length,)."""
-    turn = np.exp(2j * np.pi * rng.random(magnitude.shape)).astype(np.complex64)
-    before = np.zeros_like(turn)
-    for _ in range(rounds):
-        consistent = stft(istft(magnitude * turn, size, hop, length), size, hop)
-        ahead = consistent + 0.99 * (consistent - before)
-        turn, before = ahead / (np.abs(ahead) + 1e-9), consistent
-    return istft(magnitude * turn, size, hop, length)
+def find_phases(magnitude: Tensor, hop: int, length: int, rng: np.random.Generator, rounds: int) -> np.ndarray:
+    """Fast Griffin-Lim (Perraudin et al. 2013, momentum 0.99) from random phases: (K, F) → (length,)."""
+    size = 2 * (len(magnitude) - 1)
+    window = torch.hann_window(size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng.integers(2**63)))
+        return functional.griffinlim(magnitude, window, size, hop, size, 1.0, rounds, 0.99, length, rand_init=True).numpy()
 
 
 def lpc_vocoder(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Linear prediction of order 14 to 20, driven by pulses and noise."""
     hop, order = 160, int(rng.integers(14, 21))
     pitch = find_pitch(waveform, hop)
-    filters, gains = _predict(cut_frames(waveform, 480, hop) * hann(480), order)
+    filters, gains = _predict(waveform, 480, hop, order)
     sound = excite(pitch, hop, len(pitch) * hop, rng).reshape(-1, hop)
     state = np.zeros(order)
     for frame, (taps, gain) in enumerate(zip(filters, gains, strict=True)):
@@ -82,37 +88,30 @@ def lpc_vocoder(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return sound.reshape(-1)[: len(waveform)]
 
 
-def _predict(frames: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Predictor polynomials (F, order+1) and gains (F,) of windowed frames by the autocorrelation method."""
-    power = np.abs(np.fft.rfft(frames, n=2 * frames.shape[1], axis=1)) ** 2
-    correlation = np.fft.irfft(power, axis=1)[:, : order + 1]
+def _predict(waveform: np.ndarray, size: int, hop: int, order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Predictor polynomials (F, order+1) and gains (F,) of a waveform's frames by the autocorrelation method."""
+    correlation = autocorrelate(waveform, size, hop)[:, : order + 1]
     correlation[:, 0] = correlation[:, 0] * 1.0001 + 1e-9  # keeps silent frames solvable and every filter stable
     matrices = correlation[:, toeplitz(np.arange(order))]
     taps = np.linalg.solve(matrices, correlation[:, 1:, None])[:, :, 0]
     error = correlation[:, 0] - (taps * correlation[:, 1:]).sum(axis=1)
-    energy = (hann(frames.shape[1]) ** 2).sum()
+    energy = (hann(size, sym=False) ** 2).sum()
     return np.concatenate([np.ones((len(taps), 1)), -taps], axis=1), np.sqrt(np.maximum(error, 0) / energy)
 
 
 def phase_vocoder(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Stretched by a tenth to a half and back by a phase vocoder: magnitudes stay, phases lose their ties."""
-    size, hop, rate = 1024, 256, float(rng.uniform(1.1, 1.5))
+    rate = float(rng.uniform(1.1, 1.5))
     rate = rate if rng.random() < 0.5 else 1 / rate
-    there = istft(_stretch(stft(waveform, size, hop), rate, size, hop), size, hop, int(len(waveform) / rate))
-    return istft(_stretch(stft(there, size, hop), 1 / rate, size, hop), size, hop, len(waveform))
+    there = _stretch(waveform, rate, int(len(waveform) / rate))
+    return _stretch(there, 1 / rate, len(waveform))
 
 
-def _stretch(spectrum: np.ndarray, rate: float, size: int, hop: int) -> np.ndarray:
-    """Read the frames `rate` times as fast, each bin's phase advancing as it did (Flanagan and Golden 1966)."""
-    advance = 2 * np.pi * hop * np.arange(size // 2 + 1) / size
-    spectrum = np.concatenate([spectrum, spectrum[-1:]])
-    steps = np.arange(0, len(spectrum) - 1, rate)
-    first, part = steps.astype(int), (steps % 1)[:, None]
-    magnitude = (1 - part) * np.abs(spectrum[first]) + part * np.abs(spectrum[first + 1])
-    turn = np.angle(spectrum[first + 1]) - np.angle(spectrum[first]) - advance
-    turn = turn - 2 * np.pi * np.round(turn / (2 * np.pi)) + advance
-    phase = np.angle(spectrum[:1]) + np.concatenate([np.zeros_like(turn[:1]), np.cumsum(turn[:-1], axis=0)])
-    return (magnitude * np.exp(1j * phase)).astype(np.complex64)
+def _stretch(waveform: np.ndarray, rate: float, length: int) -> np.ndarray:
+    """Waveform `rate` times as fast at the same pitch: (T,) → (length,)."""
+    size, hop = 1024, 256
+    advance = torch.linspace(0, torch.pi * hop, size // 2 + 1)[:, None]
+    return istft(functional.phase_vocoder(stft(waveform, size, hop), rate, advance), hop, length)
 
 
 def psola(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -128,7 +127,7 @@ def psola(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     while place < len(waveform):
         centre = int(marks[np.abs(marks - place).argmin()])
         half = int(SAMPLE_RATE / (pitch[centre] or 125.0))
-        grain = padded[SAMPLE_RATE + centre - half : SAMPLE_RATE + centre + half] * hann(2 * half)
+        grain = padded[SAMPLE_RATE + centre - half : SAMPLE_RATE + centre + half] * hann(2 * half, sym=False)
         sound[SAMPLE_RATE + int(place) - half : SAMPLE_RATE + int(place) + half] += grain
         place += SAMPLE_RATE / contour[int(place)]
     return sound[SAMPLE_RATE:-SAMPLE_RATE]
@@ -149,18 +148,44 @@ def sinusoidal(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Sinusoids plus noise (Serra and Smith 1990): spectral peaks kept, all between them replaced by noise as loud."""
     size, hop, bands = 1024, 256, int(rng.choice([24, 40]))
     spectrum = stft(waveform, size, hop)
-    magnitude = np.abs(spectrum)
-    peak = np.zeros(magnitude.shape, bool)
-    floor = uniform_filter1d(magnitude, 31, axis=1)
-    peak[:, 1:-1] = (magnitude[:, 1:-1] > magnitude[:, :-2]) & (magnitude[:, 1:-1] >= magnitude[:, 2:]) & (magnitude > 1.5 * floor)[:, 1:-1]
-    peak[:, 1:-1] |= peak[:, :-2] | peak[:, 2:]
-    noise = stft(rng.standard_normal(len(waveform)).astype(np.float32), size, hop)
-    return istft(spectrum * peak + shape_like(noise, magnitude * ~peak, size, bands), size, hop, len(waveform))
+    peak = _find_peaks(spectrum.abs().numpy())
+    noise = stft(rng.standard_normal(len(waveform)), size, hop)
+    return istft(spectrum * peak + shape_like(noise, spectrum.abs() * ~peak, bands), hop, len(waveform))
+
+
+def _find_peaks(magnitude: np.ndarray) -> Tensor:
+    """Whether a bin is a local maximum, half again as high as its surroundings, or next to one: (K, F) → (K, F) bool."""
+    floor = uniform_filter1d(magnitude, 31, axis=0)
+    highest = magnitude == maximum_filter1d(magnitude, 3, axis=0)
+    return torch.from_numpy(maximum_filter1d(highest & (magnitude > 1.5 * floor), 3, axis=0))
 
 
 def mel_source_filter(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Pulses and noise given the mel envelope of each frame, as source-filter neural vocoders do."""
     size, hop = 1024, 128
     excitation = excite(find_pitch(waveform, hop), hop, len(waveform), rng, breath=float(rng.uniform(0.05, 0.4)))
-    shaped = shape_like(stft(excitation, size, hop), np.abs(stft(waveform, size, hop)), size, int(rng.choice([40, 80])))
-    return istft(shaped, size, hop, len(waveform))
+    shaped = shape_like(stft(excitation, size, hop), stft(waveform, size, hop).abs(), int(rng.choice([40, 80])))
+    return istft(shaped, hop, len(waveform))
+
+
+def find_pitch(waveform: np.ndarray, hop: int) -> np.ndarray:
+    """Pitch of each frame in Hz, 0 where unvoiced, by autocorrelation normalised by its window's (Boersma 1993): (T,) → (F,)."""
+    size = 640
+    shortest, longest = int(SAMPLE_RATE / HIGHEST_PITCH), int(SAMPLE_RATE / LOWEST_PITCH)
+    window = hann(size, sym=False)
+    own = np.correlate(window, window, "full")[size - 1 :]
+    correlation = autocorrelate(waveform, size, hop)
+    normal = correlation[:, : longest + 1] / (correlation[:, :1] + 1e-9) * (own[0] / own[: longest + 1])
+    lags = normal[:, shortest:].argmax(axis=1) + shortest
+    voiced = (normal[np.arange(len(lags)), lags] > VOICED) & (correlation[:, 0] > 1e-4 * correlation[:, 0].max())
+    return median_filter(np.where(voiced, SAMPLE_RATE / lags, 0.0), size=5)
+
+
+def excite(pitch: np.ndarray, hop: int, length: int, rng: np.random.Generator, breath: float = 0.1) -> np.ndarray:
+    """Pulses where voiced and noise elsewhere, of about unit power; `breath` is the noise among the pulses: (F,) → (T,)."""
+    held = np.repeat(pitch, hop)[:length]
+    held = np.pad(held, (0, length - len(held)))
+    pulses = np.diff(np.floor(np.cumsum(held) / SAMPLE_RATE), prepend=0.0) > 0
+    noise = rng.standard_normal(length)
+    height = np.sqrt(SAMPLE_RATE / np.maximum(held, LOWEST_PITCH))
+    return np.where(held > 0, pulses * height + breath * noise, noise).astype(np.float32)

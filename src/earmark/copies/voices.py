@@ -11,7 +11,7 @@ import numpy as np
 import soxr
 
 from earmark import InputError
-from earmark.copies.analysis import SAMPLE_RATE
+from earmark.audio.decode import SAMPLE_RATE
 from earmark.copies.copysynthesis import write
 from earmark.storage.files import complete, refuse_filled
 

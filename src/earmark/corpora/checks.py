@@ -1,4 +1,4 @@
-"""What is wrong with a protocol, said all at once and before any training."""
+"""Faults of a protocol, all named at once and before any training."""
 
 import logging
 import os

@@ -13,7 +13,7 @@ from earmark import InputError
 from earmark.storage.printable import legible
 
 LOG = logging.getLogger(__name__)
-CORE = ("utterance_id", "corpus", "path", "key", "source", "attack", "speaker", "group", "split", "in_domain", "language", "made")
+CORE = ("utterance_id", "corpus", "path", "key", "source", "attack", "speaker", "group", "split", "in_domain", "language", "copied")
 KEYS = ("bonafide", "spoof")
 SPLITS = ("train", "dev", "eval")
 MISSING = ("", "-")
@@ -30,7 +30,7 @@ TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no"
 
 
 def keep_apart(rows: pd.DataFrame, place: object) -> pd.DataFrame:
-    """Rename columns of a corpus's own table that have a RESERVED name: `seconds` becomes `stated_seconds`, and that is said.
+    """Rename columns of a corpus's own table that have a RESERVED name: `seconds` becomes `stated_seconds`; the log names them.
 
     Errors: InputError naming `place`, where the table was read, when it has both.
     """
@@ -57,6 +57,8 @@ def assemble(rows: pd.DataFrame, corpus: str, root: Path) -> pd.DataFrame:
     Labels are left as they are: `checks.validate` lists all unknown ones at once. Errors: InputError when `root` is no UTF-8.
     """
     refuse_names_that_are_no_text([str(root)])
+    if "made" in rows:
+        raise InputError(f"{root}: its column made is called copied now: rename it in the protocol")
     table = rows.reset_index(drop=True).astype("str").replace(dict.fromkeys(MISSING))
     for name in table.columns.drop("path"):
         composed = {text: unicodedata.normalize("NFC", text) for text in table[name].dropna().unique() if not text.isascii()}
@@ -69,9 +71,9 @@ def assemble(rows: pd.DataFrame, corpus: str, root: Path) -> pd.DataFrame:
             table[name] = None
     table.loc[table["key"] == "bonafide", ["source", "attack"]] = None
     conditions = [name for name in table.columns if name not in CORE]
-    table = table[[*CORE, *conditions]].astype({name: "str" for name in table.columns if name not in ("in_domain", "made")})
+    table = table[[*CORE, *conditions]].astype({name: "str" for name in table.columns if name not in ("in_domain", "copied")})
     table["in_domain"] = _truths(table, "in_domain").astype("boolean")
-    table["made"] = _truths(table, "made").astype("boolean").fillna(False).astype(bool)
+    table["copied"] = _truths(table, "copied").astype("boolean").fillna(False).astype(bool)
     return table
 
 

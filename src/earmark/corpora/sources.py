@@ -1,4 +1,4 @@
-"""Which utterances the tracer learns from and answers for, with their classes. Known sources are those of the train split."""
+"""Utterances that the tracer learns from and answers for, with their classes; a source is known when the train split has it."""
 
 from dataclasses import dataclass
 
@@ -55,7 +55,7 @@ class Trials:
         """Spoofs that tracing is about: those with a source of traced corpora, copies among them only where they count."""
         rows = self.table[self.table["split"].isin(splits) & (self.table["key"] == "spoof") & self.table["source"].notna()]
         rows = rows if self.params.corpora is None else rows[rows["corpus"].isin(self.params.corpora)]
-        return rows if self.params.made_sources else rows[~rows["made"].astype(bool)]
+        return rows if self.params.copies_are_sources else rows[~rows["copied"].astype(bool)]
 
     def with_bonafide(self, split: str) -> pd.DataFrame:
         """Those spoofs and the bona fide speech of any corpus."""
@@ -67,7 +67,7 @@ class Trials:
         if len(sources) < 2:
             found = f"only {sources[0]}" if sources else "none"
             raise InputError(
-                f"tracing needs two sources in train, there is {found}: add spoofs with a source, set tracer.made_sources=true, "
+                f"tracing needs two sources in train, there is {found}: add spoofs with a source, set tracer.copies_are_sources=true, "
                 "or tracer.members={} to go without tracing"
             )
         return sources

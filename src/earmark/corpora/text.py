@@ -222,7 +222,7 @@ def _read_csv(text: str, delimiter: str) -> list[str]:
 
 
 def _unquote(field: str, delimiter: str) -> str:
-    """A field without the quotes around it; as it is where they are no such quotes."""
+    """A field without its enclosing quotes; other fields unchanged."""
     try:
         return _read_csv(field, delimiter)[0] if field.startswith('"') else field
     except csv.Error:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from earmark.corpora.protocol import SPLITS
+from earmark.doctor.bounds import BOUNDS
 from earmark.doctor.findings import Finding, judge, name_splits
 from earmark.doctor.twins import Twins
 from earmark.params.doctor import DoctorParams
@@ -17,9 +18,9 @@ MEND = "mend or remove them; a run goes on without up to trials.max_unreadable o
 
 def check_files(table: pd.DataFrame, settings: DoctorParams, max_unreadable: float) -> list[Finding]:
     """Files that are no audio, say nothing, or are cut off at full scale."""
-    silent = table["active_dbfs"] < settings.silent_dbfs
+    silent = table["active_dbfs"] < BOUNDS.silent_dbfs
     unreadable = table["error"].notna() & ~silent
-    clipped = table["clipped"] > settings.clipped_share
+    clipped = table["clipped"] > BOUNDS.clipped_share
     columns = ["corpus", "utterance_id", "split", "path"]
     few = [_tolerated(table, wrong, max_unreadable) for wrong in (unreadable, silent)]
     broken = table.loc[unreadable, columns].assign(fault=table.loc[unreadable, "error"])
@@ -27,8 +28,8 @@ def check_files(table: pd.DataFrame, settings: DoctorParams, max_unreadable: flo
     cut = table.loc[clipped, columns].assign(clipped_percent=(100 * table.loc[clipped, "clipped"]).round(2))
     return [
         judge("unreadable", settings.unreadable, broken, "cannot be decoded", MEND, tolerated=few[0]),
-        judge("silent", settings.silent, quiet, f"no frame reaches {settings.silent_dbfs:g} dBFS", MEND, tolerated=few[1]),
-        judge("clipped", settings.clipped, cut, f"more than {settings.clipped_share:.2%} of samples cut off at full scale",
+        judge("silent", settings.silent, quiet, f"no frame reaches {BOUNDS.silent_dbfs:g} dBFS", MEND, tolerated=few[1]),
+        judge("clipped", settings.clipped, cut, f"more than {BOUNDS.clipped_share:.2%} of samples cut off at full scale",
               "fetch the recordings as they were before they were amplified, or leave them: cut peaks sound like distortion"),
     ]  # fmt: skip
 

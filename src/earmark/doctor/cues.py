@@ -22,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, SplineTransformer
 
 from earmark.corpora.protocol import SPLITS
+from earmark.doctor.bounds import BOUNDS
 from earmark.doctor.findings import Finding, judge
 from earmark.metrics.bootstrap import Clusters, intervals
 from earmark.metrics.detection import Ranked, auroc
@@ -79,16 +80,16 @@ class Trials:
 def check_cues(table: pd.DataFrame, settings: DoctorParams, seed: int) -> tuple[Finding, pd.DataFrame]:
     """AUC of every cue in every split, and what separates; copies of earmark's own making are compared apart from the corpus's spoofs."""
     usable = table[table["error"].isna()]
-    parts = [part for part in list_trials(usable) if part.enough >= settings.min_trials]
+    parts = [part for part in list_trials(usable) if part.enough >= BOUNDS.min_trials]
     shown = track(parts, "cheap cues", disable=not parts, console=Console(stderr=True))
     cues = pd.DataFrame([row for part in shown for row in measure(part, settings, seed)], columns=list(COLUMNS))
     found = cues[cues["separates"].astype(bool)].drop(columns=["judged", "separates"])
     named = ", ".join(found["cue"].unique())
-    what = f"{named}: AUC of {settings.max_auc:g} or more without listening to speech"
+    what = f"{named}: AUC of {BOUNDS.max_auc:g} or more without listening to speech"
     advice = "\n".join(f"{cue}: {ADVICE.get(cue, HISTORY_ADVICE)}" for cue in found["cue"].unique())
     finding = judge("cheap_cues", settings.cheap_cues, found, what, advice, unit="cues")
     if not parts:
-        finding = replace(finding, status="not judged", summary=f"no split has {settings.min_trials} trials of both keys")
+        finding = replace(finding, status="not judged", summary=f"no split has {BOUNDS.min_trials} trials of both keys")
     return finding, cues
 
 
@@ -101,38 +102,36 @@ def list_trials(table: pd.DataFrame) -> list[Trials]:
     for split in SPLITS:
         rows = table[table["split"] == split]
         bonafide, spoof = rows["key"] == "bonafide", rows["key"] == "spoof"
-        found.append(Trials(split, rows[bonafide | (spoof & ~rows["made"])]))
-        found.append(Trials(f"{split}, copies", rows[bonafide | (spoof & rows["made"])], JUDGED_IN_COPIES))
+        found.append(Trials(split, rows[bonafide | (spoof & ~rows["copied"])]))
+        found.append(Trials(f"{split}, copies", rows[bonafide | (spoof & rows["copied"])], JUDGED_IN_COPIES))
     return found
 
 
 def measure(trials: Trials, settings: DoctorParams, seed: int) -> list[dict[str, object]]:
-    """Rows of the table of cues: those measured, those of the file's form and history, and all together."""
+    """Rows of the table of cues: each measured one, each of the file's form and history, and all together."""
     history = [name for name in settings.history if name in trials.rows and trials.rows[name].notna().any()]
     forms = [name for name in (*FORM, *history) if trials.rows[name].fillna("unknown").nunique() > 1]
-    rows = [_row(trials, cue, trials.rows[cue].to_numpy(float), settings, seed, either_way=True) for cue in MEASURED]
+    rows = [_row(trials, cue, trials.rows[cue].to_numpy(float), seed, either_way=True) for cue in MEASURED]
     for cue in forms:
-        rows.append(_row(trials, cue, predict(trials, [], [cue]), settings, seed))
-    rows.append(_row(trials, TOGETHER, predict(trials, list(MEASURED), forms), settings, seed))
+        rows.append(_row(trials, cue, predict(trials, [], [cue]), seed))
+    rows.append(_row(trials, TOGETHER, predict(trials, list(MEASURED), forms), seed))
     return rows
 
 
-def _row(
-    trials: Trials, cue: str, scores: NDArray[np.float64], settings: DoctorParams, seed: int, either_way: bool = False
-) -> dict[str, object]:
+def _row(trials: Trials, cue: str, scores: NDArray[np.float64], seed: int, either_way: bool = False) -> dict[str, object]:
     """A cue's AUC with its interval; `either_way`: whichever key has more of it."""
     key = trials.is_bonafide
-    auc, low, high = area(scores, trials, settings, seed)
+    auc, low, high = area(scores, trials, seed)
     if either_way and auc < 0.5:
         auc, low, high = 1 - auc, 1 - high, 1 - low
     medians = [float(np.median(scores[part])) for part in (key, ~key)] if cue in MEASURED else [None, None]
     judged = trials.judged is None or cue in trials.judged
-    separates = judged and auc >= settings.max_auc and low > 0.5
+    separates = judged and auc >= BOUNDS.max_auc and low > 0.5
     cells = (trials.name, cue, int(key.sum()), int((~key).sum()), *medians, auc, low, high, judged, separates)
     return dict(zip(COLUMNS, cells, strict=True))
 
 
-def area(scores: NDArray[np.float64], trials: Trials, settings: DoctorParams, seed: int) -> tuple[float, float, float]:
+def area(scores: NDArray[np.float64], trials: Trials, seed: int) -> tuple[float, float, float]:
     """AUC of (r,) scores, higher = more bona fide, with an interval over speakers and sources."""
     order = np.argsort(scores, kind="stable")  # speakers and sources are numbered as they come up, so that resamples follow the order
     ranked = Ranked.of(scores[order], trials.is_bonafide[order])
@@ -141,7 +140,7 @@ def area(scores: NDArray[np.float64], trials: Trials, settings: DoctorParams, se
     def figures(weights: NDArray[np.float64]) -> dict[str, float]:
         return {"auc": auroc(ranked.curve(weights))}
 
-    found = intervals(figures, clusters, settings.resamples, seed, settings.confidence)
+    found = intervals(figures, clusters, BOUNDS.resamples, seed, BOUNDS.confidence)
     return auroc(ranked.curve()), *found.get("auc", (0.0, 1.0))
 
 

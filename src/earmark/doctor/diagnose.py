@@ -11,6 +11,7 @@ from earmark import InputError
 from earmark.corpora.checks import refuse_wrong_labels
 from earmark.corpora.prepare import read_served
 from earmark.corpora.protocol import KEYS, SPLITS
+from earmark.doctor.bounds import BOUNDS
 from earmark.doctor.checks import check_duplicates, check_files, check_labels, check_leaks, check_near_duplicates
 from earmark.doctor.cues import COLUMNS, check_cues
 from earmark.doctor.examine import Examination, examine_all
@@ -48,6 +49,11 @@ class Diagnosis:
         found = {finding.status for finding in self.findings}
         return next((status for status in ("fail", "warn") if status in found), "pass")
 
+    @property
+    def title(self) -> str:
+        """How many utterances were examined, and the gravest status."""
+        return f"{len(self.table)} utterances: {self.status}"
+
     def to_json(self) -> dict[str, Any]:
         """Report for programs."""
         counts = self.table.groupby(["corpus", "split", "key"]).size().unstack(fill_value=0).reindex(columns=list(KEYS), fill_value=0)
@@ -60,16 +66,16 @@ class Diagnosis:
             "trials": records(ordered.rename_axis(columns=None).sort_values("corpus", kind="stable")),
             "checks": [finding.to_json() for finding in self.findings],
             "cues": records(self.cues),
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": self.settings.model_dump(mode="json") | BOUNDS._asdict(),
         }
 
 
 def diagnose(protocol: pd.DataFrame, settings: DoctorParams, trials: TrialsParams, decoding: DecodingParams) -> Diagnosis:
     """Examine all files of a protocol and run the checks that are not off."""
     protocol = protocol.drop(columns=[name for name in Examination.__dataclass_fields__ if name in protocol]).reset_index(drop=True)
-    table = pd.concat([protocol, examine_all(protocol["path"].tolist(), settings.silence_db, decoding)], axis=1)
+    table = pd.concat([protocol, examine_all(protocol["path"].tolist(), BOUNDS.silence_db, decoding)], axis=1)
     asked = {check for check in ORDER if getattr(settings, check) != "off"}
-    twins = find_twins(table, settings, decoding) if asked & {"label_conflicts", "near_duplicates", "near_duplicate_leak"} else Twins()
+    twins = find_twins(table, decoding) if asked & {"label_conflicts", "near_duplicates", "near_duplicate_leak"} else Twins()
     cues = pd.DataFrame(columns=list(COLUMNS))
     found = [
         *check_files(table, settings, trials.max_unreadable),
@@ -123,7 +129,7 @@ def diagnose_run(doctor: DoctorParams, trials: TrialsParams, decoding: DecodingP
         raise InputError(explain(diagnosis, beside / "report.html"))
     write_report(diagnosis, output)
     remove(beside)
-    show(diagnosis, Console(stderr=True))
+    show(diagnosis.findings, diagnosis.title, Console(stderr=True))
     return {finding.check: finding.count for finding in diagnosis.findings if finding.status != "off"}
 
 

@@ -104,7 +104,7 @@ class _Pool:
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
-        """Places of speech, those of equal words side by side."""
+        """Places of speech, equal words side by side."""
         speech = np.flatnonzero(self.active)
         return speech[np.argsort(self.words[speech], kind="stable")]
 

@@ -11,11 +11,11 @@ from rich.progress import track
 from scipy.cluster.hierarchy import DisjointSet
 
 from earmark.audio.decode import read
+from earmark.doctor.bounds import BOUNDS
 from earmark.doctor.examine import prints
 from earmark.doctor.fingerprint import Pair, find_pairs
 from earmark.doctor.likeness import Likeness, compare
 from earmark.params.decoding import DecodingParams
-from earmark.params.doctor import DoctorParams
 
 STRICT_BITS = 0.1  # more cannot be the same samples, so waveforms need not be read again to know
 BATCH = 256  # pairs whose waveforms are compared at a time
@@ -37,22 +37,22 @@ def conflicting(first: pd.Series, second: pd.Series) -> bool:
     return bool(pd.notna(first["source"]) and pd.notna(second["source"]) and first["source"] != second["source"])
 
 
-def find_twins(table: pd.DataFrame, settings: DoctorParams, decoding: DecodingParams) -> Twins:
+def find_twins(table: pd.DataFrame, decoding: DecodingParams) -> Twins:
     """Compare rows of distinct digests that can be decoded: within a label by waveform, between labels where hardly anything differs.
 
     A vocoder's copy has its recording's spectrum and so its fingerprint, but a waveform of its own: it is no twin. Nor is a copy that
     was made here from a recording, whose label is certain however little the copying changed.
     """
     rows = table[table["error"].isna() & ~table["digest"].duplicated()]
-    made = rows["made"].to_numpy(bool) if "made" in rows else np.zeros(len(rows), bool)
+    made = rows["copied"].to_numpy(bool) if "copied" in rows else np.zeros(len(rows), bool)
     numbers = table.index.get_indexer(rows.index)
     twins, near, identical = Twins(), DisjointSet(range(len(rows))), DisjointSet(range(len(rows)))
-    pairs = find_pairs(prints(rows), settings.min_overlap)
+    pairs = find_pairs(prints(rows), BOUNDS.min_overlap)
     for pair, likeness in _compare(rows, pairs, near, decoding):
         differ = conflicting(rows.iloc[pair.first], rows.iloc[pair.second])
         if differ and likeness.identical and made[pair.first] == made[pair.second]:
             identical.merge(pair.first, pair.second)
-        elif not differ and likeness.correlation >= settings.min_correlation:
+        elif not differ and likeness.correlation >= BOUNDS.min_correlation:
             near.merge(pair.first, pair.second)
         else:
             continue

@@ -28,7 +28,7 @@ class File(_Entry):
         return bool(self.sha256 or self.md5)
 
     def fault(self, path: Path, sha256: str) -> str | None:
-        """What is wrong with a file that has arrived, if anything is."""
+        """Reason to refuse an arrived file; None when it has the expected digest."""
         size = path.stat().st_size
         if self.bytes not in (None, size):
             return f" has {size:,} bytes, not {self.bytes:,}: it is another file, or not whole"

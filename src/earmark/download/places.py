@@ -248,7 +248,7 @@ def _split_dvc(address: str) -> tuple[str, str, str]:
 
 
 def _dvc_reason(error: BaseException) -> str | None:
-    """What is wrong with DVC, git or the remote's store; None for any other error."""
+    """Plain words for an error of DVC, git or the remote's store; None for any other error."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
     from dvc.exceptions import DvcException
     from dvc.scm import CloneError, RevError
@@ -270,7 +270,7 @@ def _dvc_reason(error: BaseException) -> str | None:
 
 
 def _dvc(address: str, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
-    """The tracked file, or all of a tracked folder, at one commit. Credentials: those of git and of the DVC remote."""
+    """The tracked file, or all files of a tracked folder, at one commit, with the credentials of git and of the DVC remote."""
     from dvc.api import DVCFileSystem
 
     repository, revision, path = _split_dvc(address)

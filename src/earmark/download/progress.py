@@ -30,7 +30,7 @@ class Meter(Progress):
         self._said = time.monotonic()
 
     def expect(self, count: int | None) -> None:
-        """Add to the bytes there are in all, where they are known."""
+        """Add to the total of bytes to fetch."""
         if count:
             self.update(self.number, total=(self.tasks[0].total or 0) + count)
 

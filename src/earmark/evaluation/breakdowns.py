@@ -79,7 +79,7 @@ def breakdown(trials: pd.DataFrame, column: str, min_trials: int) -> pd.DataFram
 
 
 def decisions(trials: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
-    """What is decided of the trials of either key of one corpus, both keys held alike probable beforehand: shares that sum to 1."""
+    """Shares of decisions on the trials of either key of one corpus, at a prior of one half; they sum to 1."""
     rows = []
     for key, part in parts(trials, "key"):
         decided = np.array([calibration.decide(value) for value in part["llr"]])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from earmark import InputError
 from earmark.corpora.protocol import headline
 from earmark.evaluation.breakdowns import breakdowns, decisions, parts, variants
-from earmark.evaluation.scorefile import join
+from earmark.evaluation.join import join
 from earmark.metrics import detection
 from earmark.metrics.bootstrap import Clusters, Figures, intervals
 from earmark.metrics.detection import AsvScores, Costs, Ranked, TandemCost

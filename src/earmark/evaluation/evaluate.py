@@ -92,7 +92,7 @@ def _detect(
     scores: pd.DataFrame, protocol: pd.DataFrame, traced: TracingReport, asv: Mapping[str, AsvScores] | None, settings: Settings,
     calibration: Calibration | None,
 ) -> DetectionReport:  # fmt: skip
-    """Detection on corpora that have bona fide trials; one of traced spoofs alone, such as MLAAD, has no such figures, and that is said."""
+    """Detection on corpora with bona fide trials; a warning names corpora of spoofs alone, such as MLAAD, which have none."""
     trials = headline(protocol)
     alone = sorted(set(traced.trials) - set(trials["corpus"][trials["key"] == "bonafide"]))
     warnings = [f"{corpus}: no bona fide trial, so only tracing is reported on" for corpus in alone]

@@ -41,7 +41,7 @@ def robustness(
 
 
 def sample(trials: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
-    """At most so many trials of each corpus that has both keys: half of either key where there are enough, spoofs of all sources alike.
+    """At most `most` trials of each corpus that has both keys: half of either key where there are enough, spoofs balanced over sources.
 
     Errors: InputError when no corpus has both keys.
     """
@@ -80,7 +80,7 @@ def summarise(trials: pd.DataFrame, params: RobustnessParams, seed: int) -> pd.D
 
 
 def _interval(ranked: Ranked, part: pd.DataFrame, level: float, params: RobustnessParams, seed: int) -> tuple[float, float]:
-    """Of a row's EER; NaN where speakers or sources are too few for one."""
+    """Interval of a row's EER; NaN where speakers or sources are too few."""
 
     def figures(weights: NDArray[np.float64]) -> dict[str, float]:
         return {"eer": eer(ranked.curve(weights))}

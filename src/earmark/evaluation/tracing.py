@@ -173,7 +173,7 @@ def quadrants(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def distances(rows: pd.DataFrame, found: Answers) -> pd.DataFrame:
-    """Fréchet distance of train's fused embeddings, which have length 1, to those of dev and eval, known and unseen sources apart."""
+    """Fréchet distances of train's fused embeddings (length 1) to the ones of dev and eval, known and unseen sources apart."""
     dev = join_answers(mark(found.dev, found), found.answers)
     table = []
     for split, part in (("dev", dev), ("eval", rows)):

@@ -29,7 +29,7 @@ class Kernel(NamedTuple):
 
 
 class Filters(NamedTuple):
-    """What nnAudio's module for the same settings computes with, to the bit; R rows: those of the highest octave, or all K."""
+    """Filters of nnAudio's module for the same settings, bit for bit; R rows: the highest octave's, or all K."""
 
     decimated: bool  # one octave's kernels on repeatedly halved signals (CQT2010v2), not every kernel at the full rate (CQT1992v2)
     kernels: Tensor  # (R, W) complex

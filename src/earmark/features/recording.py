@@ -4,6 +4,7 @@ It is decoded once into a scratch file; waveform and CQT are made of that when t
 Shapes: T samples at 16 kHz, K CQT bins, F frames.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ MARGIN = 100  # frames on either side that can change a frame: the longest kerne
 
 
 class Recording:
-    """(T,) samples as one utterance, or as several: `parts` names stretches of it. Serves as `Stored`."""
+    """(T,) samples as one utterance, or as several: see `cut`. Serves as `Stored`."""
 
     def __init__(
         self,
@@ -50,8 +51,7 @@ class Recording:
         self.gain = np.float32(10 ** (audio.level_dbfs / 20) / self.rms)
         self.scale = np.float32(np.float32(self.peak) * self.gain / INT16)
         self._cached: dict[int, np.ndarray] = {}
-        self.whole = {WHOLE: (0, len(self.raw))}
-        self.parts(self.whole)
+        self.index = _index({WHOLE: (0, len(self.raw))})
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All samples as they were decoded, a block at a time."""
@@ -62,12 +62,11 @@ class Recording:
         place = np.maximum(np.searchsorted(self.jumps, samples, "left" if end else "right") - 1, 0)
         return self.times[place] + (samples - self.jumps[place]) / SAMPLE_RATE
 
-    def parts(self, stretches: dict[str, tuple[int, int]]) -> None:
-        """Offer stretches (first sample, samples) under these names; the first sample lies on a frame."""
-        starts, samples = zip(*stretches.values(), strict=True)
-        self.index = pd.DataFrame(
-            {"utterance_id": list(stretches), "sample_start": starts, "samples": samples, "shard": 0, "error": None}
-        ).set_index("utterance_id")
+    def cut(self, stretches: dict[str, tuple[int, int]]) -> "Recording":
+        """The same samples as several utterances: stretches (first sample, samples) by name; the first sample lies on a frame."""
+        other = copy.copy(self)
+        other.index = _index(stretches)
+        return other
 
     @property
     def usable(self) -> pd.DataFrame:
@@ -113,6 +112,13 @@ class Recording:
         return self._cached[number]
 
 
+def _index(stretches: dict[str, tuple[int, int]]) -> pd.DataFrame:
+    """A row a stretch, by name."""
+    starts, samples = zip(*stretches.values(), strict=True)
+    rows = {"utterance_id": list(stretches), "sample_start": starts, "samples": samples, "shard": 0, "error": None}
+    return pd.DataFrame(rows).set_index("utterance_id")
+
+
 class Several:
     """Recordings as `Utterances`, named by their places among them, from "0" on."""
 
@@ -130,7 +136,7 @@ class Several:
 
 
 class Opened(NamedTuple):
-    """What is to be judged of a file: its voices as recordings, what was heard of it, and a row a channel."""
+    """A file opened for judgement: its voices as recordings, the decoder's account, and a row a channel."""
 
     recordings: list[Recording]
     found: Decoded

@@ -12,7 +12,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -219,26 +219,39 @@ def _check_disk(rows: pd.DataFrame, audio: AudioParams, cqt: CqtParams, output: 
         raise InputError(f"{output}: {needed / 1e9:.1f} GB of features do not fit in the {free / 1e9:.1f} GB free there")
 
 
-def _transform(path: str, decoding: DecodingParams, audio: AudioParams, transform: Cqt) -> tuple[np.ndarray, np.ndarray, float, str] | str:
-    """Waveform int16, CQT (F, 2, K) float16, scale and decoder of a recording; the reason where it cannot be used."""
+class Transformed(NamedTuple):
+    """A recording as a shard holds it: waveform (T,) int16, its scale, CQT (F, 2, K) float16; nothing of one that cannot be used."""
+
+    waveform: np.ndarray = np.zeros(0, np.int16)
+    cqt: np.ndarray | None = None
+    scale: float = 1.0
+    decoder: str | None = None
+    error: str | None = None
+
+    @property
+    def frames(self) -> int:
+        """Frames of the CQT."""
+        return 0 if self.cqt is None else len(self.cqt)
+
+
+def _transform(path: str, decoding: DecodingParams, audio: AudioParams, transform: Cqt) -> Transformed:
+    """A recording, decoded and transformed."""
     try:
         waveform, found = read(path, decoding)
     except InputError as error:
-        return str(error)
+        return Transformed(error=str(error))
     waveform = normalise_level(tile(waveform, audio.clip_samples), audio.level_dbfs)
     scale = np.float32(np.abs(waveform).max() / INT16)
     quantised = np.rint(waveform * (1 / scale)).astype(np.int16)
     # the CQT is that of the stored waveform, so that what training computes from it is what lies here
     stored = torch.from_numpy(quantised.astype(np.float32) * scale)
     frames = transform(stored[None])[0].permute(2, 0, 1).half().contiguous()  # safetensors writes memory as it lies
-    return quantised, frames.numpy(), float(scale), found.decoder
+    return Transformed(quantised, frames.numpy(), float(scale), found.decoder)
 
 
-def _write(output: Path, number: int, rows: pd.DataFrame, results: list, fingerprint: str) -> None:
-    empty = (np.zeros(0, np.int16), None, 1.0, None)
-    parts = [empty if isinstance(result, str) else result for result in results]
-    frames = [0 if part[1] is None else len(part[1]) for part in parts]
-    samples = [len(part[0]) for part in parts]
+def _write(output: Path, number: int, rows: pd.DataFrame, results: list[Transformed], fingerprint: str) -> None:
+    frames = [one.frames for one in results]
+    samples = [len(one.waveform) for one in results]
     index = pd.DataFrame(
         {
             "utterance_id": rows["utterance_id"].to_numpy(),
@@ -247,14 +260,13 @@ def _write(output: Path, number: int, rows: pd.DataFrame, results: list, fingerp
             "samples": samples,
             "frame_start": np.cumsum([0, *frames[:-1]]),
             "frames": frames,
-            "scale": [part[2] for part in parts],
-            "decoder": pd.array([part[3] for part in parts], dtype="str"),
-            "error": pd.array([result if isinstance(result, str) else None for result in results], dtype="str"),
+            "scale": [one.scale for one in results],
+            "decoder": pd.array([one.decoder for one in results], dtype="str"),
+            "error": pd.array([one.error for one in results], dtype="str"),
         }
     )
-    cqts = [part[1] for part in parts if part[1] is not None]
-    tensors: dict[str, np.ndarray] = {"waveform": np.concatenate([part[0] for part in parts])}
-    parts.clear()
+    cqts = [one.cqt for one in results if one.cqt is not None]
+    tensors: dict[str, np.ndarray] = {"waveform": np.concatenate([one.waveform for one in results])}
     results.clear()  # an hour of speech need not lie in memory twice
     tensors["cqt"] = np.concatenate(cqts) if cqts else np.zeros((0, 2, 1), np.float16)
     cqts.clear()

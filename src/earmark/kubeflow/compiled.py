@@ -17,11 +17,10 @@ SCORING = "earmark-scoring"
 
 @dataclass(frozen=True)
 class Compiled:
-    """What Kubeflow is sent: the pipeline, and what Kubernetes is to give its steps."""
+    """A pipeline file and the pipeline in it."""
 
     path: Path
     spec: dict[str, Any]
-    platform: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -32,11 +31,6 @@ class Compiled:
     def parameters(self) -> dict[str, dict[str, Any]]:
         """Its parameters with type and default."""
         return self.spec["root"].get("inputDefinitions", {}).get("parameters", {})
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """It as the server takes it."""
-        return {"pipeline_spec": self.spec, "platform_spec": self.platform} if self.platform else self.spec
 
 
 def read_pipeline(path: Path) -> Compiled:
@@ -49,9 +43,11 @@ def read_pipeline(path: Path) -> Compiled:
         spec, platform = [*documents, {}][:2]
         json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
         json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
-        found = Compiled(path, spec, platform)
+        found = Compiled(path, spec)
         if not (found.name and steps(spec)) or len(documents) > 2:
             raise ValueError("it has no step")
+        if path.suffix not in (".yaml", ".yml"):
+            raise ValueError("its name ends in .yaml")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: {AGAIN}") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from earmark.kubeflow.compiled import steps
-from earmark.kubeflow.server import Away, Server
+from earmark.kubeflow.submit import Away, Server
 
 log = logging.getLogger(__name__)
 ENDS = {"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"}

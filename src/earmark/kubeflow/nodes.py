@@ -5,24 +5,30 @@ import json
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from earmark import InputError
-from earmark.kubeflow.trainjob import CONTAINER, FAILED, arrives, begun, delete, ended, events, said, show_log, wait, why
 from earmark.registry.pipeline import GIVEN_RUN, RUN
 from earmark.registry.server import EXPERIMENT, WORKSPACE
 
 if TYPE_CHECKING:
     from kubeflow.trainer import TrainerClient
+    from kubeflow.trainer.types.types import TrainJob
 
 log = logging.getLogger(__name__)
 RUNTIME = "torch-distributed"
 FIGURES = "metrics.json"
+CONTAINER = "node"
+COMPLETE, FAILED = "Complete", "Failed"
+POLL_SECONDS, EVENTS_SECONDS = 2, 15  # between two looks at a job, and at what the cluster says of its pods
+PATIENCE_SECONDS = 300  # a cluster that does not answer for so long is away; a job of days outlives a shorter pause
+LATE_SECONDS = 60  # until a file that another node wrote is seen on a network's file system
 PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "EARMARK_COMMIT", RUN, GIVEN_RUN, EXPERIMENT, WORKSPACE)
 
 
@@ -62,15 +68,9 @@ def run_stage(folder: str, stage: str, options: dict) -> None:
 
 
 def train_on_nodes(
-    client: "TrainerClient",
-    job: Job,
-    stage: str,
-    folder: Path,
-    options: dict[str, str],
-    within: str | None = None,
-    patches: tuple[Any, ...] = (),
+    client: "TrainerClient", job: Job, stage: str, folder: Path, options: dict[str, str], patches: tuple[Any, ...] = ()
 ) -> dict[str, float]:
-    """Run a stage whose workspace is `folder` (which nodes see as `within`) on a job's nodes; return its figures.
+    """Run a stage in a workspace, a folder that all nodes see under this path, on a job's nodes; return its figures.
 
     The job is named after the folder, so that a launcher that was killed finds the one it had started. However this ends, no job stays.
     Errors: InputError when the job cannot be started, does not start in time, or fails: with the last of what its nodes said.
@@ -82,7 +82,7 @@ def train_on_nodes(
     environment = job.environment | {key: os.environ[key] for key in PASSED_ON if key in os.environ}
     trainer = CustomTrainer(
         func=run_stage,
-        func_args={"folder": within or str(folder), "stage": stage, "options": options},
+        func_args={"folder": str(folder), "stage": stage, "options": options},
         image=job.image,
         num_nodes=job.nodes,
         resources_per_node=dict(job.resources) or None,
@@ -93,15 +93,12 @@ def train_on_nodes(
         try:
             client.train(runtime=job.runtime, trainer=trainer, options=[Name(name), *patches])
             log.info("TrainJob %s: %d nodes of %s", name, job.nodes, job.image)
-            wait(client, name, begun, job.start_minutes)
-            show_log(client, name)
-            end = wait(client, name, ended, job.run_minutes)
+            wait(client, name, job)
         except TimeoutError as error:
             raise InputError(f"TrainJob {name} did not get on in time ({error}): {events(client, name) or 'see to its pods'}") from error
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"TrainJob {name} failed: {why(error)}{said(client, name, job.nodes)}") from error
-        if end.status == FAILED:
-            raise InputError(f"TrainJob {name} failed: {events(client, name) or 'a node ended'}{said(client, name, job.nodes)}")
+            reason = why(error) if error.__cause__ else events(client, name) or str(error)
+            raise InputError(f"TrainJob {name} failed: {reason}{said(client, name, job.nodes)}") from error
         if not arrives(folder / FIGURES):
             raise InputError(f"TrainJob {name} ended without figures: do its nodes mount {job.claim}?{said(client, name, job.nodes)}")
     return json.loads((folder / FIGURES).read_text())
@@ -121,40 +118,27 @@ def connect() -> "TrainerClient":
 
 
 def pod_patches(job: Job) -> tuple[Any, ...]:
-    """What a job's pods need beyond the runtime: volume, secrets, placement."""
-    from kubeflow.trainer.options import (
-        ContainerPatch,
-        JobSetSpecPatch,
-        JobSetTemplatePatch,
-        JobSpecPatch,
-        JobTemplatePatch,
-        PodSpecPatch,
-        PodTemplatePatch,
-        ReplicatedJobPatch,
-        RuntimePatch,
-        TrainingRuntimeSpecPatch,
-    )  # fmt: skip
+    """What a job's pods need beyond the runtime, as the deployment says it: volume, secrets, placement."""
+    from kubeflow.trainer.options import RuntimePatch
 
-    volumes: list[dict[str, Any]] = [{"name": "work", "persistentVolumeClaim": {"claimName": job.claim}}]
-    mounts = [{"name": "work", "mountPath": job.mount}]
-    if job.shm:
-        volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": job.shm}})
-        mounts.append({"name": "shm", "mountPath": "/dev/shm"})
+    shm = {"shm": {"emptyDir": {"medium": "Memory", "sizeLimit": job.shm}}} if job.shm else {}
+    volumes: dict[str, Any] = {"work": {"persistentVolumeClaim": {"claimName": job.claim}}} | shm
+    mounts = [{"name": name, "mountPath": {"work": job.mount, "shm": "/dev/shm"}[name]} for name in volumes]
     secrets = [
         {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
         for secret, keys in job.secrets.items()
         for key, variable in keys.items()
     ]
-    pod = PodSpecPatch(
-        volumes=volumes,
-        containers=[ContainerPatch(CONTAINER, env=secrets or None, volume_mounts=mounts)],
-        image_pull_secrets=[{"name": name} for name in job.pull_secrets] or None,
-        node_selector=job.node_selector or None,
-        tolerations=[dict(one) for one in job.tolerations] or None,
-    )
-    template = JobTemplatePatch(spec=JobSpecPatch(template=PodTemplatePatch(spec=pod)))
-    jobs = JobSetTemplatePatch(spec=JobSetSpecPatch(replicated_jobs=[ReplicatedJobPatch(name=CONTAINER, template=template)]))
-    return (RuntimePatch(TrainingRuntimeSpecPatch(template=jobs)),)
+    pod = {
+        "volumes": [{"name": name} | source for name, source in volumes.items()],
+        "containers": [{"name": CONTAINER, "volumeMounts": mounts} | ({"env": secrets} if secrets else {})],
+        "imagePullSecrets": [{"name": name} for name in job.pull_secrets],
+        "nodeSelector": job.node_selector,
+        "tolerations": [dict(one) for one in job.tolerations],
+    }
+    pods = {"spec": {"template": {"spec": {key: value for key, value in pod.items() if value}}}}
+    spec: Any = {"template": {"spec": {"replicatedJobs": [{"name": CONTAINER, "template": pods}]}}}
+    return (RuntimePatch(spec),)
 
 
 @contextmanager
@@ -172,3 +156,127 @@ def _cleaned_up(client: "TrainerClient", name: str) -> Iterator[None]:
 
 def _stop(*_: Any) -> None:
     raise SystemExit("terminated: the TrainJob is deleted; the step goes on from its checkpoint when it runs again")
+
+
+def delete(client: "TrainerClient", name: str) -> None:
+    """Delete it and see it gone, so that one of the same name can be made."""
+    with suppress(RuntimeError, ValueError):  # there is none
+        client.delete_job(name)
+        deadline = time.monotonic() + LATE_SECONDS
+        while time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+            client.get_job(name)
+
+
+def wait(client: "TrainerClient", name: str, job: Job) -> "TrainJob":
+    """A job once it is complete; meanwhile what keeps its pods and what its first node says is logged.
+
+    Errors: TimeoutError; RuntimeError or ValueError when the job fails or is gone, or nobody answers for long.
+    """
+    look = _Look(client, name, job)
+    longest = round(60 * (job.start_minutes + job.run_minutes)) + POLL_SECONDS + 1
+    while True:
+        try:
+            return client.wait_for_job_status(name, {COMPLETE}, longest, POLL_SECONDS, [look])
+        except (RuntimeError, ValueError, TimeoutError) as error:
+            if not _passes(error) or time.monotonic() > look.answered + PATIENCE_SECONDS:
+                raise
+            log.warning("TrainJob %s: %s; asked again", name, why(error))
+        time.sleep(POLL_SECONDS)
+
+
+class _Look:
+    """What each look at a job does; the first that sees it run shows its log."""
+
+    def __init__(self, client: "TrainerClient", name: str, job: Job):
+        self.client, self.name, self.job = client, name, job
+        self.since = self.answered = time.monotonic()
+        self.runs, self.told, self.asked = False, "", -float("inf")
+
+    def __call__(self, found: "TrainJob") -> None:
+        self.answered = time.monotonic()
+        if not self.runs and _begun(found):
+            self.runs = True
+            show_log(self.client, self.name)
+            self.since = self.answered = time.monotonic()
+        minutes = self.job.run_minutes if self.runs else self.job.start_minutes
+        if found.status not in (COMPLETE, FAILED) and time.monotonic() > self.since + 60 * minutes:
+            raise TimeoutError(f"{minutes:g} minutes have passed")
+        self._tell()
+
+    def _tell(self) -> None:
+        """Log what the cluster warns of, once in a while and when it is new."""
+        if time.monotonic() > self.asked + EVENTS_SECONDS:
+            self.asked, before, self.told = time.monotonic(), self.told, events(self.client, self.name)
+            if self.told not in ("", before):
+                log.warning("TrainJob %s: %s", self.name, self.told)
+
+
+def _begun(job: "TrainJob") -> bool:
+    """Whether every node runs or ran; a job that was once suspended has no such status of its own."""
+    nodes = [step for step in job.steps if step.name.startswith(CONTAINER) and step.status not in (None, "Pending", "Created", "Unknown")]
+    return job.status in ("Running", COMPLETE, FAILED) or len(nodes) >= job.num_nodes
+
+
+def show_log(client: "TrainerClient", name: str) -> None:
+    """Log what the first node says until it ends. A broken connection ends the showing, not the job."""
+    try:
+        for line in client.get_job_logs(name, follow=True):
+            log.info("node-0: %s", line.rstrip())
+    except (RuntimeError, ValueError, TimeoutError) as error:
+        log.warning("TrainJob %s: its log is shown no further (%s); it goes on", name, why(error))
+
+
+def said(client: "TrainerClient", name: str, nodes: int) -> str:
+    """The last lines of every node, those that failed among them."""
+    found = []
+    for number in range(nodes):
+        with suppress(RuntimeError, ValueError, TimeoutError):
+            lines = [line.rstrip() for line in "\n".join(client.get_job_logs(name, step=f"node-{number}")).splitlines() if line.strip()]
+            found += [f"\nnode-{number}: {' / '.join(lines[-3:])}"] if lines else []
+    return "".join(found)
+
+
+def events(client: "TrainerClient", name: str) -> str:
+    """What the cluster warns of: no such image, no node with a GPU. Containers without a cluster have no events.
+
+    Asked here, since the client's own list leaves out events without a first timestamp, as the scheduler's are, and those of the Job.
+    """
+    from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
+
+    cluster: Any = client.backend
+    if not hasattr(cluster, "core_api"):
+        return ""
+    try:
+        found = cluster.core_api.list_namespaced_event(cluster.namespace, field_selector="type=Warning").items
+    except (ApiException, HTTPError) as error:
+        return f"its events cannot be read ({getattr(error, 'reason', None) or error})"
+    own = [event for event in found if (event.involved_object.name or "").startswith(name)]
+    own.sort(key=lambda event: str(event.last_timestamp or event.event_time or ""))
+    return "; ".join(dict.fromkeys(event.message or event.reason or "" for event in own[-5:]))
+
+
+def why(error: BaseException) -> str:
+    """An error of the client with what lies behind it, in the cluster's own words where it has some."""
+    cause: Any = error.__cause__
+    if cause is None:
+        return str(error)
+    try:
+        return f"{error}: {json.loads(cause.body)['message']}"
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return f"{error}: {getattr(cause, 'reason', None) or cause}"
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether it may be well again in a while: nobody answered, or with a trouble of the cluster's own."""
+    status = getattr(error.__cause__, "status", None) or 500
+    return error.__cause__ is not None and (status == 429 or status >= 500)
+
+
+def arrives(path: Path) -> bool:
+    """Whether a file that another node wrote is there, sooner or later."""
+    deadline = time.monotonic() + LATE_SECONDS
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return path.exists()

@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -273,13 +273,10 @@ def _held(step: Step) -> Iterator[None]:
 @contextmanager
 def _workspace(step: Step) -> Iterator[Path]:
     """The step's own folder as the current one; removed when the step succeeds, kept for its next try when it is killed or fails."""
-    folder, before = step.folder, Path.cwd()
+    folder = step.folder
     folder.mkdir(exist_ok=True)
-    os.chdir(folder)
-    try:
+    with chdir(folder):  # roots of corpora, and the paths of recordings in tables, are relative to it
         yield folder
-    finally:
-        os.chdir(before)
     _keep_unpublished(folder, folder.parent.parent)
     remove(folder)
 

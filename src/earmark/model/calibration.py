@@ -64,7 +64,7 @@ class Calibration:
         return self.slope * np.asarray(scores, np.float64) + self.intercept
 
     def decide(self, llr: float, prior_spoof: float = 0.5) -> Decision:
-        """What is decided; a prior other than one half moves both bounds by its log-odds."""
+        """Decision on an llr; a prior other than one half moves both bounds by its log-odds."""
         odds = llr - float(logit(prior_spoof))
         if odds >= self.bonafide_above:
             return "bonafide"

@@ -66,7 +66,7 @@ class System:
         return self.hear_all([recording], show)[0]
 
     def hear_all(self, recordings: Sequence[Recording], show: Callable[[int, int], None] = lambda done, of: None) -> list[Heard]:
-        """The same of several, whose windows share batches: a network is slow on few."""
+        """Detector's account of several recordings, whose windows share batches."""
         stored, p = Several(recordings), self.params
         items = list(windows(pd.DataFrame({"utterance_id": stored.index.index}), stored.index, p.audio, p.cqt))
         clips, found, done = Clips(stored, p.audio, p.cqt, self.detector.params.spectrogram), [], 0
@@ -83,15 +83,14 @@ class System:
         """One answer for these stretches together; None without a tracer. A longer stretch weighs more."""
         if self.ensemble is None:
             return None
-        recording.parts({f"part {number}": stretch for number, stretch in enumerate(stretches)})
-        names, weights = list(recording.index.index), recording.index["samples"].to_numpy(np.float64)
+        cut = recording.cut({f"stretch {number}": stretch for number, stretch in enumerate(stretches)})
+        names, weights = list(cut.index.index), cut.index["samples"].to_numpy(np.float64)
         with tempfile.TemporaryDirectory() as scratch:
             hidden = Path(scratch)
-            front_end.precompute(self.params.front_end, self.params.compute, recording, hidden, network=self.encoder, show=False)
+            front_end.precompute(self.params.front_end, self.params.compute, cut, hidden, network=self.encoder, show=False)
             p = self.params
-            setup = set_up_on(recording, p.audio, p.cqt, p.front_end, p.tracer, self.runner, hidden)
+            setup = set_up_on(cut, p.audio, p.cqt, p.front_end, p.tracer, self.runner, hidden)
             outputs = {name: _mean(outputs_of(member, setup, names), weights) for name, member in self.members.items()}
-        recording.parts(recording.whole)
         return self.ensemble.answer(outputs)
 
     def stretches(self, heard: Heard, chosen: NDArray[np.bool_], samples: int) -> list[Stretch]:

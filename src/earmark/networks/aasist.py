@@ -9,6 +9,10 @@ from torch import Tensor, nn
 from earmark.networks.resnet import BasicBlock, channels_last
 from earmark.params import AasistParams
 
+# of the published code: spectral, temporal, then both inside a branch (port)
+POOL_SHARES = (0.5, 0.7, 0.5, 0.5)  # nodes kept
+TEMPERATURES = (2.0, 2.0, 100.0, 100.0)  # of attention
+
 
 class AasistBackend(nn.Module):
     """(B, F, D) → (B, E), E = 5·C of the last graph layer.
@@ -25,9 +29,9 @@ class AasistBackend(nn.Module):
         self.encoder, channels, bins = _encoder(params)
         self.position = nn.Parameter(torch.randn(bins, channels) * 0.02)
         self.spectral, self.temporal = (
-            GraphAttention(channels, first, temperature, params.node_dropout) for temperature in params.temperatures[:2]
+            GraphAttention(channels, first, temperature, params.node_dropout) for temperature in TEMPERATURES[:2]
         )
-        self.pools = nn.ModuleList(GraphPool(first, share, params.pool_dropout) for share in params.pool_shares[:2])
+        self.pools = nn.ModuleList(GraphPool(first, share, params.pool_dropout) for share in POOL_SHARES[:2])
         self.branches = nn.ModuleList(Branch(first, second, params) for _ in range(2))
         self.dropout, self.embedding = nn.Dropout(params.dropout), 5 * second
 
@@ -115,9 +119,9 @@ class Branch(nn.Module):
     def __init__(self, first: int, second: int, params: AasistParams):
         super().__init__()
         self.stack = nn.Parameter(torch.randn(first) * 0.02)
-        self.first = HeterogeneousAttention(first, second, params.temperatures[2], params.node_dropout)
-        self.second = HeterogeneousAttention(second, second, params.temperatures[3], params.node_dropout)
-        self.pools = nn.ModuleList(GraphPool(second, share, params.pool_dropout) for share in params.pool_shares[2:])
+        self.first = HeterogeneousAttention(first, second, TEMPERATURES[2], params.node_dropout)
+        self.second = HeterogeneousAttention(second, second, TEMPERATURES[3], params.node_dropout)
+        self.pools = nn.ModuleList(GraphPool(second, share, params.pool_dropout) for share in POOL_SHARES[2:])
         self.dropout = nn.Dropout(params.node_dropout)
 
     def forward(self, temporal: Tensor, spectral: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,7 +10,6 @@ from earmark.params.data import (
     CopySystem,
     CorpusParams,
     CqtParams,
-    EvaluationParams,
     ShardingParams,
     Split,
     TrialsParams,
@@ -27,9 +26,10 @@ from earmark.params.detector import (
 )
 from earmark.params.doctor import DoctorParams
 from earmark.params.download import DownloadParams
+from earmark.params.evaluation import EvaluationParams
 from earmark.params.registry import AbsoluteParams, CalibrationParams, GateParams, TrackingParams
 from earmark.params.robustness import RobustnessParams
-from earmark.params.run import Params, describe, dump, load, parse, spell
+from earmark.params.run import Params, describe, dump, dump_changes, load, parse, spell
 from earmark.params.section import Section, setting
 from earmark.params.strict import parse_yaml
 from earmark.params.tracer import (
@@ -94,6 +94,7 @@ __all__ = [
     "WaveSpecParams",
     "describe",
     "dump",
+    "dump_changes",
     "load",
     "parse",
     "parse_yaml",

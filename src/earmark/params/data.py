@@ -80,11 +80,3 @@ class ShardingParams(Section):
     """Shards of waveforms and CQTs."""
 
     shard_seconds: float = setting(1800, "ours", "speech in a shard; an hour is about 115 MB of waveform and 60 to 70 MB of CQT", ge=1)
-
-
-class EvaluationParams(Section):
-    """Tables and intervals."""
-
-    resamples: int = setting(1000, "ours", "bootstrap resamples, clustered by speaker and source", ge=100)
-    asv_scores: dict[str, str] = setting({}, "ours", "organisers' speaker verification scores by corpus name: adds min t-DCF")
-    min_trials: int = setting(20, "ours", "trials of either key below which a row shows counts alone", ge=1)

@@ -6,11 +6,13 @@ from pydantic import model_validator
 
 from earmark.params.section import Section, setting
 
+XLS_R = "facebook/wav2vec2-xls-r-300m"
+
 
 class Wav2Vec2Params(Section):
     """A wav2vec 2.0: pretrained weights, or random ones of the sizes given."""
 
-    pretrained: str | None = setting(None, "paper", "hub id or folder of pretrained weights; null: random weights of the sizes below")
+    pretrained: str | None = setting(XLS_R, "paper", "hub id or folder of pretrained weights; null: random weights of the sizes below")
     revision: str | None = setting(None, "ours", "revision on the hub")
     hidden: int = setting(64, "ours", "width of a random encoder", ge=16, multiple_of=16)
     heads: int = setting(4, "ours", "attention heads of a random encoder", ge=1)
@@ -27,7 +29,7 @@ class EncoderParams(Wav2Vec2Params):
     """The detector's waveform encoder."""
 
     taps: tuple[int, int, int] = setting(
-        (2, 4, 6), "port", "transformer layers read as shallow, medium and deep; above the last none is built"
+        (8, 16, 24), "port", "transformer layers read as shallow, medium and deep; above the last none is built"
     )
     dropout: float = setting(0.1, "port", "dropout inside the encoder while it is trained", ge=0, lt=1)
 
@@ -78,7 +80,7 @@ class LossParams(Section):
     """Detector losses."""
 
     class_weights: tuple[float, float] | Literal["inverse_frequency"] = setting(
-        "inverse_frequency", "port", "cross-entropy weights of (spoof, bona fide); the port's .1, .9 suit ASVspoof2019 LA"
+        (0.1, 0.9), "port", "cross-entropy weights of (spoof, bona fide): these suit ASVspoof2019 LA, inverse_frequency any corpus"
     )
     single_center: float = setting(0.5, "port", "λ, weight of the single-center loss", ge=0)
     margin: float = setting(0.3, "port", "m of the single-center loss; the margin is m·√D", ge=0)
@@ -87,17 +89,8 @@ class LossParams(Section):
 class AugmentationParams(Section):
     """RawBoost (Tak et al., ICASSP 2022) and cheaper disturbances of training audio."""
 
-    rawboost: Literal[0, 1, 2, 3, 4, 5, 6, 7, 8] = setting(0, "port", "algorithm; 0 off, 3 suits DF, 5 suits LA")
+    rawboost: Literal[0, 1, 2, 3, 4, 5, 6, 7, 8] = setting(3, "port", "algorithm; 0 off, 3 suits DF, 5 suits LA")
     probability: float = setting(1.0, "ours", "share of training clips that RawBoost disturbs", ge=0, le=1)
-    bands: int = setting(5, "port", "notch filters N_bands", ge=1)
-    frequency_hz: tuple[float, float] = setting((20, 8000), "port", "range of notch centres")
-    bandwidth_hz: tuple[float, float] = setting((100, 1000), "port", "range of notch widths")
-    coefficients: tuple[int, int] = setting((10, 100), "port", "range of filter lengths")
-    gain_db: tuple[float, float] = setting((0, 0), "port", "range of filter gains")
-    bias_db: tuple[float, float] = setting((5, 20), "port", "range by which each higher order of the non-linearity is weaker")
-    orders: int = setting(5, "port", "orders N_f of the non-linearity", ge=1)
-    impulse_percent: float = setting(10, "port", "P, upper share of samples hit by impulsive noise", ge=0, le=100)
-    impulse_gain: float = setting(2, "port", "g_sd of the impulsive noise", ge=0)
     snr_db: tuple[float, float] = setting((10, 40), "port", "range of the stationary noise's signal-to-noise ratio")
     spectrogram_bands: int = setting(0, "ours", "widest band of the spectrogram view's bins blanked in training; 0 off", ge=0)
     spectrogram_frames: int = setting(0, "ours", "longest stretch of the spectrogram view's frames blanked in training; 0 off", ge=0)

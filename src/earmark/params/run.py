@@ -10,16 +10,17 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from earmark import InputError
-from earmark.params.data import AudioParams, CopySynthesisParams, CorpusParams, CqtParams, EvaluationParams, ShardingParams, TrialsParams
+from earmark.params.data import AudioParams, CopySynthesisParams, CorpusParams, CqtParams, ShardingParams, TrialsParams
 from earmark.params.decoding import DecodingParams
 from earmark.params.detector import AugmentationParams, LossParams, ScoringParams, WaveSpecParams
 from earmark.params.doctor import DoctorParams
 from earmark.params.download import DownloadParams
+from earmark.params.evaluation import EvaluationParams
 from earmark.params.registry import GateParams, TrackingParams
 from earmark.params.robustness import RobustnessParams
 from earmark.params.section import Section, setting
 from earmark.params.strict import parse_yaml
-from earmark.params.tracer import CqtFrontEndParams, EnsembleParams, FrontEndParams, TracerParams
+from earmark.params.tracer import EnsembleParams, FrontEndParams, TracerParams, Wav2Vec2FrontEndParams
 from earmark.params.training import ComputeParams, TrainingParams
 from earmark.params.verdict import VerdictParams
 
@@ -42,7 +43,7 @@ class Params(Section):
     augmentation: AugmentationParams = AugmentationParams()
     training: TrainingParams = TrainingParams()
     scoring: ScoringParams = ScoringParams()
-    front_end: FrontEndParams = setting(CqtFrontEndParams(), "ours", "what the tracer reads")
+    front_end: FrontEndParams = setting(Wav2Vec2FrontEndParams(), "paper", "what the tracer reads")
     tracer: TracerParams = TracerParams()
     ensemble: EnsembleParams = EnsembleParams()
     verdict: VerdictParams = VerdictParams()
@@ -90,6 +91,33 @@ def _follows(problem: Any, other: Any) -> bool:
 def dump(params: Section) -> str:
     """YAML text of a section, every value spelled out."""
     return yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def dump_changes(params: Params) -> str:
+    """YAML text of what differs from the built-in values; every section stands in it, since DVC follows sections by name."""
+    changed = _changes(params, Params())
+    whole = {name: changed.get(name, getattr(params, name) if name == "seed" else {}) for name in Params.model_fields}
+    whole["corpora"] = [_changes(corpus, CorpusParams()) for corpus in params.corpora]
+    whole["front_end"] = {"kind": params.front_end.kind} | whole["front_end"]
+    return yaml.safe_dump(to_jsonable_python(whole), sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+
+
+def _changes(section: Section, default: Section) -> dict[str, Any]:
+    """Settings of a section that are not the default's; of a section of another kind its kind, and what differs from its own defaults."""
+    found: dict[str, Any] = {}
+    if type(section) is not type(default):
+        return {"kind": getattr(section, "kind")} | _changes(section, type(section)())  # noqa: B009 - unions alone differ in type
+    for name in type(section).model_fields:
+        value, usual = getattr(section, name), getattr(default, name)
+        if value == usual:
+            continue
+        if isinstance(value, Section):
+            found[name] = _changes(value, usual)
+        elif isinstance(value, dict) and any(isinstance(item, Section) for item in value.values()):
+            found[name] = {key: {"kind": item.kind} | _changes(item, type(item)()) for key, item in value.items()}
+        else:
+            found[name] = value
+    return found
 
 
 def spell(value: Any) -> str:
@@ -154,9 +182,46 @@ def read_assignment(assignment: str) -> dict[str, Any]:
     return overlay
 
 
+PUBLISHED = "is no setting any more: the published value stands in the code; remove the key"
+BOUND = "is no setting any more: its bound stands in doctor/bounds.py; remove the key"
+LIMIT = "is no setting any more: its limit stands in the code of download/; remove the key"
+FIRST_LAYOUT = {  # keys of a section, by their last part, that params files had at first, and what became of them
+    "augmentation": dict.fromkeys(
+        ("bands", "frequency_hz", "bandwidth_hz", "coefficients", "gain_db", "bias_db", "orders", "impulse_percent", "impulse_gain"),
+        PUBLISHED,
+    ),
+    "doctor": dict.fromkeys(
+        (
+            "silent_dbfs",
+            "clipped_share",
+            "silence_db",
+            "min_correlation",
+            "min_overlap",
+            "max_auc",
+            "confidence",
+            "resamples",
+            "min_trials",
+        ),
+        BOUND,
+    ),
+    "download": dict.fromkeys(("piece_mb", "backoff_seconds", "max_files"), LIMIT),
+    "training": {"made_share": "is called copy_share now"},
+    "tracer": {
+        "made_sources": "is called copies_are_sources now",
+        "made_share": "is called copy_share now",
+        "temperatures": PUBLISHED,
+        "pool_shares": PUBLISHED,
+    },
+}
+
+
 def _explain(problem: Any, layers: list[tuple[str, dict[str, Any]]]) -> str:
     path = ".".join(str(part) for part in problem["loc"])
     where, _ = max(reversed(layers), key=lambda layer: _depth(layer[1], problem["loc"]))
+    if problem["type"] == "extra_forbidden" and (became := FIRST_LAYOUT.get(problem["loc"][0], {}).get(problem["loc"][-1])):
+        return f"{where}: {path}: {became}"
+    if problem["type"] == "union_tag_invalid" and problem["ctx"]["tag"] == "refd":
+        return f"{where}: {path}: kind refd is called aasist now"
     if problem["type"] == "extra_forbidden":
         return f"{where}: {path}: unknown key; `earmark params` lists the known ones"
     return f"{where}: {path}: {problem['msg']}, not {problem['input']!r}"

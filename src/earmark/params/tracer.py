@@ -41,16 +41,12 @@ class ConformerParams(BackendParams):
 class AasistParams(BackendParams):
     """Tracer with AASIST's graph-attention back end (Jung et al., ICASSP 2022)."""
 
-    kind: Literal["refd"] = setting("refd", "paper", "back end")
+    kind: Literal["aasist"] = setting("aasist", "paper", "back end")
     width: int = setting(128, "port", "channels that features are projected to", ge=16)
     encoder_widths: tuple[int, ...] = setting(
         (32, 32, 64, 64, 64, 64), "port", "channels of the residual blocks; a pooling follows where they change", min_length=1
     )
     graph_widths: tuple[int, int] = setting((64, 32), "port", "channels of graph nodes; the embedding has five times the second")
-    pool_shares: tuple[float, float, float, float] = setting(
-        (0.5, 0.7, 0.5, 0.5), "port", "share of nodes kept: spectral, temporal, then both inside a branch"
-    )
-    temperatures: tuple[float, float, float, float] = setting((2, 2, 100, 100), "port", "attention temperatures in the same order")
     dropout: float = setting(0.5, "port", "dropout of the embedding", ge=0, lt=1)
     node_dropout: float = setting(0.2, "port", "dropout of graph nodes", ge=0, lt=1)
     pool_dropout: float = setting(0.3, "port", "dropout of what scores nodes for pooling", ge=0, lt=1)
@@ -112,11 +108,22 @@ class Wav2Vec2FrontEndParams(Wav2Vec2Params):
 FrontEndParams = Annotated[CqtFrontEndParams | Wav2Vec2FrontEndParams, Field(discriminator="kind")]
 
 
+class TracerTrainingParams(TrainingParams):
+    """The loop, for both stages of a member."""
+
+    epochs: int = setting(30, "port", "epochs; dev is scored after each", ge=1)
+    batch_size: int = setting(128, "port", "utterances an optimiser step, over all processes", ge=2)
+    lr: float = setting(5e-4, "port", "learning rate", gt=0)
+    weight_decay: float = setting(5e-4, "port", "Adam's weight decay", ge=0)
+    halve_epochs: int = setting(10, "port", "halve the learning rate every so many epochs; 0: the cosine", ge=0)
+    patience: int = setting(30, "ours", "epochs without a smaller error on dev before training stops, unless the last is kept", ge=1)
+
+
 class TracerParams(Section):
     """Source tracing."""
 
     members: dict[str, MemberParams] = setting(
-        {"refd": AasistParams(), "conformer": ConformerParams(), "lfcc_gmm": GmmParams()},
+        {"aasist": AasistParams(), "conformer": ConformerParams(), "lfcc_gmm": GmmParams()},
         "paper",
         "systems of the ensemble (lfcc_gmm: ours); one entry adds one, an entry that is null is left out, none at all: no tracing",
     )
@@ -124,14 +131,10 @@ class TracerParams(Section):
     corpora: tuple[str, ...] | None = setting(
         None, "ours", "names of the corpora whose sources are traced; null: all. Bona fide speech for Real Emphasis comes from every corpus"
     )
-    made_sources: bool = setting(False, "ours", "copies count as sources: for the demo, which has no others")
+    copies_are_sources: bool = setting(False, "ours", "copies count as sources: for the demo, which has no others")
     emphasis: EmphasisParams = EmphasisParams()
     dispersion: DispersionParams = DispersionParams()
-    training: TrainingParams = setting(
-        TrainingParams(epochs=30, batch_size=128, lr=5e-4, weight_decay=5e-4, halve_epochs=10, patience=30),
-        "port",
-        "the loop, for both stages",
-    )
+    training: TracerTrainingParams = TracerTrainingParams()
 
     @field_validator("members", mode="before")
     @classmethod

@@ -23,8 +23,8 @@ class TrainingParams(Section):
         "best", "ours", "epoch whose weights are kept: the best on dev, or the last, where dev has too few trials to tell epochs apart"
     )
     clip_norm: float = setting(1.0, "ours", "largest gradient norm", gt=0)
-    balance: bool = setting(False, "ours", "draw bona fide and spoof equally often, made spoofs and others by `made_share`")
-    made_share: float = setting(0.5, "ours", "share of copy-synthesised clips among spoofs drawn when `balance` is on", ge=0, le=1)
+    balance: bool = setting(False, "ours", "draw bona fide and spoof equally often, made spoofs and others by `copy_share`")
+    copy_share: float = setting(0.5, "ours", "share of copy-synthesised clips among spoofs drawn when `balance` is on", ge=0, le=1)
     checkpoint_minutes: float = setting(10, "ours", "minutes between checkpoints inside an epoch", gt=0)
     loader_workers: int = setting(0, "ours", "processes that read shards; 0: the training process", ge=0)
 

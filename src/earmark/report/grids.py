@@ -89,7 +89,7 @@ def _metric(metrics: Mapping[str, float], figure: Figure, name: str) -> Cell:
 
 
 def across(table: pd.DataFrame, words: Mapping[str, str], figures: Mapping[str, Figure]) -> Grid:
-    """A table as it is: `words` are columns and their titles, of which `figures` are printed as such, and other numbers as counts."""
+    """A table row by row: `words` are columns and their titles; the columns `figures` are printed as fractions, other numbers as counts."""
     columns = {name: title for name, title in words.items() if name in table}
     number = {name: name in figures or table[name].dtype.kind in "iuf" for name in columns}
     rows = [

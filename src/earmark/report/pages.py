@@ -30,5 +30,5 @@ def embed(figure: "Figure") -> str:
 
 
 def embed_png(content: bytes) -> str:
-    """The same of a finished PNG."""
+    """A finished PNG as the address of an image that lies in the page itself."""
     return "data:image/png;base64," + base64.b64encode(content).decode()

@@ -91,7 +91,7 @@ def set_up(
 def set_up_on(
     stored: Stored, audio: AudioParams, cqt: CqtParams, front_end: FrontEndParams, tracer: TracerParams, runner: Any, hidden: Path
 ) -> Setup:
-    """The same on utterances that can be read from anywhere, and on a processor that there is: an Accelerator to train members."""
+    """Setup on any stored utterances and a given processor; an Accelerator to train members."""
     clips = FrontEnd(front_end, stored, audio, cqt, hidden)
     return Setup(audio, cqt, front_end, tracer, stored, clips, LfccClips(stored, audio.clip_samples), runner)
 

@@ -11,7 +11,7 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """The same of a message that has several lines."""
+    """A message of several lines as `printable` text."""
     return "\n".join(map(printable, text.split("\n")))
 
 

@@ -25,9 +25,9 @@ def draw(rows: pd.DataFrame, index: pd.DataFrame, audio: AudioParams, cqt: CqtPa
 
 def _balanced(rows: pd.DataFrame, training: TrainingParams, rng: np.random.Generator) -> np.ndarray:
     """Row numbers, twice as many as bona fide rows: half bona fide, and spoofs split between made ones and others, sources alike."""
-    bonafide, made = (rows["key"] == "bonafide").to_numpy(), rows["made"].to_numpy(bool)
+    bonafide, made = (rows["key"] == "bonafide").to_numpy(), rows["copied"].to_numpy(bool)
     count = int(bonafide.sum())
-    copies = round(count * training.made_share) if made.any() else 0
+    copies = round(count * training.copy_share) if made.any() else 0
     copies = count if not (~bonafide & ~made).any() else copies
     parts = [rng.permutation(np.flatnonzero(bonafide))]
     for chosen, size in ((~bonafide & made, copies), (~bonafide & ~made, count - copies)):
@@ -59,7 +59,7 @@ def draw_batches(labels: Labels, count: int, size: int, pairs: int, rng: np.rand
 
 
 def batch_size(train: Rows, tracer: TracerParams) -> int:
-    """The batch that params ask for, or all rows where there are fewer."""
+    """Rows a batch: `batch_size` of params, or all rows where they are fewer."""
     return min(tracer.training.batch_size, len(train.utterances))
 
 

@@ -1,4 +1,4 @@
-"""One training loop for every network.
+"""The training loop of every network.
 
 Nothing drawn depends on what was drawn before: each forward pass is seeded by (seed, epoch, number of the micro-batch), so a run killed
 anywhere goes on from its checkpoint to the same bits, and two processes see what one that accumulates gradients sees.
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class State:
-    """What is trained and how far it is; `objective` maps a batch to metrics, and holds `network` and the loss's own parameters."""
+    """Training in progress; `objective` maps a batch to metrics, and holds `network` and the loss's own parameters."""
 
     objective: nn.Module
     optimizer: torch.optim.Optimizer

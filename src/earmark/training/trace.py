@@ -144,7 +144,7 @@ class Work:
     identity: dict[str, Any]
 
     def rows(self, sources: tuple[str, ...]) -> tuple[Rows, Rows]:
-        """Rows of train, and those of dev whose source is known."""
+        """Rows of train, and rows of dev with a known source."""
         train_rows, dev = (Rows.by_source(self.trials.spoofs(split), sources) for split in ("train", "dev"))
         if not len(dev.known.labels):
             raise InputError("dev has no utterance of a source of train: the tracer's best epoch cannot be chosen; give dev some")

@@ -1,4 +1,4 @@
-"""What is said of a recording: the published form of `earmark check --json`."""
+"""The verdict on a recording, in the published form of `earmark check --json`."""
 
 from typing import Literal
 

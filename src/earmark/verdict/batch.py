@@ -47,7 +47,7 @@ def read_verdicts(folder: Path) -> list[Found]:
 
 
 def count(found: list[Found]) -> dict[str, float]:
-    """How many answers on recordings there are (one a channel where channels differ), and of each kind; what is none is `left_out`."""
+    """Counts of answers on recordings (one a channel where channels differ), in all and by kind; other files count as `left_out`."""
     kinds = Counter(("left_out" if one.left_out else "failed") if isinstance(one, Failure) else one.decision for one in found)
     counts = {name: float(kinds[name]) for name in ("bonafide", "spoof", "inconclusive", "failed", "left_out")}
     return {"recordings": float(len(found) - kinds["left_out"])} | counts

@@ -18,7 +18,7 @@ SILENCE_DB = 40.0  # below the loudest twentieth of the frames
 
 
 def find_cautions(recording: Recording, opened: Opened, distance: float, system: System) -> list[Caution]:
-    """All that apply; the thresholds are those of `verdict` in the model's params."""
+    """Cautions that apply, by the thresholds of `verdict` in the model's params."""
     return [*_of_file(opened, recording), *_of_sound(recording, opened.found, distance, system)]
 
 

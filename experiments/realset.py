@@ -27,7 +27,7 @@ SEEDS = (688, 689, 690)
 CORPUS = "corpora=[{adapter: folder, root: data, name: realset}]"
 # its speakers and texts recur across splits, and so do two recordings, of which another repository holds an encoded form
 KNOWN_LEAKS = ("doctor.speaker_leak=warn", "doctor.group_leak=warn", "doctor.near_duplicate_leak=warn")
-NO_COPIES = ("copysynthesis.known=[]", "training.made_share=0")
+NO_COPIES = ("copysynthesis.known=[]", "training.copy_share=0")
 DETECTOR = {
     "waveform only": ("wavespec.views=waveform",),
     "CQT only": ("wavespec.views=cqt",),
@@ -109,8 +109,9 @@ def prepare(output: Path, name: str, corpus: Path, sets: tuple[str, ...]) -> Pat
     for link, target in (("data", corpus), ("src", ROOT / "src")):
         if not (folder / link).is_symlink():
             (folder / link).symlink_to(target)
-    shutil.copy(ROOT / "dvc.yaml", folder)
-    base = ("earmark", "params", "--params", str(ROOT / "params.yaml"), "--preset", str(ROOT / "presets/small.yaml"))
+    for file in ("dvc.yaml", "requirements-image.lock"):
+        shutil.copy(ROOT / file, folder)
+    base = ("earmark", "params", "--preset", str(ROOT / "presets/small.yaml"))
     call(folder, *base, *(argument for setting in (CORPUS, *KNOWN_LEAKS, *sets) for argument in ("--set", setting)), "-o", "params.yaml")
     if not (folder / ".dvc").exists():
         call(folder, "dvc", "init", "--no-scm", "--quiet")

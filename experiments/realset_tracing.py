@@ -86,7 +86,7 @@ def ablation(folders: dict[str, Path]) -> str:
     for name, folder in folders.items():
         found = report(folder)
         row: dict[str, str] = {"training": name}
-        for system in ("conformer", "refd"):
+        for system in ("conformer", "aasist"):
             figures = row_of(found, "all", system)
             row |= {f"{system} {figure}": f"{figures[figure]:.3f}" for figure in ("accuracy", "macro_f1", "auroc", "fpr95")}
         rows.append(row)

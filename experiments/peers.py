@@ -21,7 +21,7 @@ FRAMES = 120_000  # frames each mixture is fitted on, drawn at random
 def lfcc_gmm(workspace: Path, protocol: pd.DataFrame, components: int = 128, seed: int = 688) -> pd.DataFrame:
     """Two mixtures, bona fide and spoof, fitted without copies; cm_score is the difference of the mean log-likelihoods."""
     features = Features(workspace / "artifacts/features")
-    train = select(features, protocol[(protocol["split"] == "train") & ~protocol["made"]])
+    train = select(features, protocol[(protocol["split"] == "train") & ~protocol["copied"]])
     mixtures = [fit(features, rows, components, seed) for rows in (train[train["key"] == "bonafide"], train[train["key"] == "spoof"])]
     trials = select(features, protocol[protocol["split"] == "eval"])
     scores = []
@@ -33,7 +33,7 @@ def lfcc_gmm(workspace: Path, protocol: pd.DataFrame, components: int = 128, see
 
 def cheap_cues(workspace: Path, protocol: pd.DataFrame) -> pd.DataFrame:
     """Logistic regression on level, share of silence, silence at both ends and duration of the files as they are."""
-    rows = protocol[~protocol["made"]]
+    rows = protocol[~protocol["copied"]]
     cues = np.stack([cues_of(workspace / path) for path in track(rows["path"], "cheap cues")])
     train, trials = (rows["split"] == "train").to_numpy(), (rows["split"] == "eval").to_numpy()
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
