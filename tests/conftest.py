@@ -18,7 +18,7 @@ from earmark import stages
 from earmark.features.shards import Features
 from earmark.params import Params
 from earmark.params.run import merge
-from earmark.registry.journal import locked
+from earmark.registry.moved import locked
 from earmark.storage.files import read_table
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from earmark.kubeflow import step
 from earmark.kubeflow.pointer import Pointer
 from earmark.kubeflow.store import gone, load, open_store, save
 from earmark.params import DownloadParams, Params
-from earmark.registry.journal import PLACE, journals
+from earmark.registry.record import PLACE, read, records
 from object_store import BUCKET, S3_ENVIRONMENT
 
 
@@ -159,10 +159,9 @@ def test_what_mlflow_was_not_there_to_take_outlives_the_step(cluster, tmp_path):
     tracking = json.dumps({"enabled": True, "uri": "http://127.0.0.1:9", "timeout_seconds": 1, "wait_seconds": 0.1})
     step.run_step("fit_ensemble", cluster.arguments("fit_ensemble", tracking=tracking))
     assert left(tmp_path) == []
-    (kept,) = journals(tmp_path / "work" / PLACE)
-    assert kept.about["stage"] == "fit_ensemble"
-    assert kept.ending["status"] == "FINISHED"
-    assert kept.events()[0]
+    (kept,) = records(tmp_path / "work" / PLACE)
+    assert read(kept).task.stage == "fit_ensemble"
+    assert read(kept).metrics
 
 
 PROGRAM = """

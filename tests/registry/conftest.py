@@ -43,9 +43,8 @@ def served(relay, request, monkeypatch) -> TrackingParams:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     settings = TrackingParams(uri=relay.uri, experiment=request.node.name, timeout_seconds=30)
     with connected(settings) as found:
-        for name in ("earmark", "earmark-detector", "earmark-tracer"):
-            if at(found.client, name, CHAMPION):
-                set_alias(found.client, name, CHAMPION, None)
+        if at(found.client, CHAMPION):
+            set_alias(found.client, CHAMPION, None)
     return settings
 
 

@@ -1,5 +1,8 @@
 """Real servers for tests: PostgreSQL, MLflow on it and on S3, and a relay in front of it that can be cut at a chosen request."""
 
+import base64
+import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -46,7 +49,18 @@ class Postgres:
         self._run("initdb", "-D", str(self.data), "-U", "earmark", "--auth=trust", "--no-sync", "-E", "UTF8")
         options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         self._run("pg_ctl", "-D", str(self.data), "-o", options, "-l", str(self.folder / "log"), "-w", "start")
-        self.uri = f"postgresql+psycopg://earmark@127.0.0.1:{self.port}/postgres"
+        self.uri = self.address("postgres")
+
+    def address(self, database: str) -> str:
+        return f"postgresql+psycopg://earmark@127.0.0.1:{self.port}/{database}"
+
+    def create(self, database: str) -> str:
+        """A database of its own; its address."""
+        import psycopg
+
+        with psycopg.connect(self.uri.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{database}"')
+        return self.address(database)
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [*self.as_user, str((binaries() or Path()) / program), *arguments]
@@ -57,23 +71,58 @@ class Postgres:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Mlflow:
-    """An MLflow server that can be killed and started again on the same stores."""
+ADMIN, PASSWORD = "admin", "a password of tests"
+CSRF = """
+class CSRFProtect:
+    def init_app(self, app):
+        pass
+    def protect(self):
+        raise NotImplementedError
+"""
 
-    def __init__(self, database: str, s3: str):
+
+class Mlflow:
+    """An MLflow server that can be killed and started again on the same stores; with `accounts`, whoever asks must log in."""
+
+    def __init__(self, database: str, s3: str, *, accounts: bool = False):
         self.database, self.s3, self.port = database, s3, free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
+        self.accounts = Path(tempfile.mkdtemp(prefix="earmark-accounts-")) if accounts else None
+        if self.accounts:
+            self._prepare_accounts(self.accounts)
         self.start()
+
+    def _prepare_accounts(self, folder: Path) -> None:
+        settings = f"default_permission = READ\ndatabase_uri = {self.database}\nadmin_username = {ADMIN}\nadmin_password = {PASSWORD}\n"
+        settings += "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        settings += "auth_cache_ttl_seconds = 60\n"  # without it every request hashes the password anew, a second each
+        (folder / "accounts.ini").write_text(f"[mlflow]\n{settings}")
+        if importlib.util.find_spec("flask_wtf") is None:  # it guards a form of MLflow's page, which no test opens
+            (folder / "flask_wtf").mkdir()
+            (folder / "flask_wtf/__init__.py").touch()
+            (folder / "flask_wtf/csrf.py").write_text(CSRF)
 
     def start(self) -> None:
         environment = os.environ | S3_ENVIRONMENT | {"MLFLOW_S3_ENDPOINT_URL": self.s3, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         environment.pop("MLFLOW_TRACKING_URI", None)
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         command += ["--backend-store-uri", self.database, "--artifacts-destination", f"s3://{BUCKET}"]
+        if self.accounts:
+            command += ["--app-name", "basic-auth"]
+            environment["MLFLOW_AUTH_CONFIG_PATH"] = str(self.accounts / "accounts.ini")
+            environment["MLFLOW_FLASK_SERVER_SECRET_KEY"] = "tests"
+            environment["PYTHONPATH"] = f"{self.accounts}{os.pathsep}{environment.get('PYTHONPATH', '')}"
         self.process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         wait_for(lambda: http_answers(f"{self.uri}/health"), "MLflow", self.process)
+
+    def administer(self, path: str, **content: str) -> None:
+        """Ask the server for something as its administrator."""
+        login = base64.b64encode(f"{ADMIN}:{PASSWORD}".encode()).decode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {login}"}
+        asked = urllib.request.Request(f"{self.uri}/api/{path}", json.dumps(content).encode(), headers, method="POST")
+        urllib.request.urlopen(asked, timeout=60).close()
 
     def kill(self) -> None:
         if self.process.poll() is None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from earmark import InputError, stages
-from earmark.registry.journal import PLACE, journals
+from earmark.registry.pipeline import PARENT, runs
 from earmark.registry.promote import promote
-from earmark.registry.sender import PARENT, sync
-from earmark.registry.server import connected, runs
+from earmark.registry.publish import sync
+from earmark.registry.record import PLACE, read, records
+from earmark.registry.server import connected
 from earmark.registry.versions import at
 from registry.examples import make_bundle, make_trials, write_evaluation, write_robustness
 
@@ -39,19 +40,18 @@ def test_everything_is_found_again_although_the_server_was_killed(prepared, chan
     workspace, decision = Path(shutil.copytree(prepared, tmp_path / "run")), tmp_path / "run/artifacts/decision/decision.json"
 
     stages.run("train_detector", params, workspace)
-    assert journals(workspace / PLACE) == []  # sent while it ran
+    assert records(workspace / PLACE) == []  # sent when it ended
     mlflow.kill()
-    for name in ("score_detector", "precompute_front_end", "train_tracer", "embed_utterances", "fit_ensemble"):
+    untraced = ("precompute_front_end", "train_tracer", "embed_utterances", "fit_ensemble")  # idle: no members
+    for name in ("score_detector", *untraced, "package_model", "robustness", "evaluate"):
         stages.run(name, params, workspace)
-    kept = journals(workspace / PLACE)
-    assert [journal.about["stage"] for journal in kept] == ["train_tracer", "fit_ensemble"]
+    kept = records(workspace / PLACE)
+    assert [read(folder).task.stage for folder in kept] == ["evaluate", "robustness"]
     assert len([record for record in caplog.records if record.levelno == logging.WARNING and "earmark sync" in record.getMessage()]) == 2
     with pytest.raises(InputError, match="cannot be reached"):
         propose(params, workspace, 1, 2.0)
     mlflow.start()
-    for name in ("package_model", "robustness", "evaluate"):
-        stages.run(name, params, workspace)
-    assert len(sync(workspace / PLACE, params.tracking).sent) == 2
+    assert list(sync(workspace / PLACE, params.tracking).values()) == ["sent", "sent"]
 
     first = propose(params, workspace, 1, 2.0)
     promote(params.tracking, decision)
@@ -62,8 +62,8 @@ def test_everything_is_found_again_although_the_server_was_killed(prepared, chan
     promote(params.tracking, decision)
 
     with connected(params.tracking) as store:
-        assert [int(at(store.client, "earmark", alias).version) for alias in ("champion", "previous")] == [better, first]
-        assert at(store.client, "earmark", "challenger") is None
+        assert [int(at(store.client, alias).version) for alias in ("champion", "previous")] == [better, first]
+        assert at(store.client, "challenger") is None
         versions = {int(found.version): found for found in store.client.search_model_versions("name = 'earmark'")}
         assert {first, worse, better} <= set(versions)
         check_runs(store, workspace)
@@ -81,7 +81,7 @@ def check_runs(store, workspace):
     children = runs(store, PARENT, parent.info.run_id)
     by_stage = {run.data.tags["earmark.stage"]: run for run in children}
     names = sorted(run.data.tags["earmark.stage"] for run in children)
-    assert names == sorted(["train_detector", "train_tracer", "fit_ensemble", "robustness", "evaluate", *3 * ["register"]])
+    assert names == sorted(["train_detector", "robustness", "evaluate", *3 * ["register"]])
     assert {run.info.status for run in children} == {"FINISHED"}
     training, evaluation = by_stage["train_detector"], by_stage["evaluate"]
     epochs = store.client.get_metric_history(training.info.run_id, "detector/dev/eer")

@@ -3,7 +3,6 @@
 import itertools
 import json
 import multiprocessing
-import threading
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,10 @@ from earmark import InputError
 from earmark.params import GateParams
 from earmark.registry import gate as stage
 from earmark.registry import promote as promotion
-from earmark.registry.lock import Lock
 from earmark.registry.promote import promote, rollback
 from earmark.registry.register import register
 from earmark.registry.server import UnreachableError, connected
-from earmark.registry.versions import at
+from earmark.registry.versions import at, set_alias
 from registry.examples import make_bundle, make_trials, write_evaluation, write_robustness
 
 GATE = GateParams(resamples=100)
@@ -41,9 +39,9 @@ def candidate(tracking, folder, quality, licence="MIT"):
     return folder / "decision/decision.json", int(version)
 
 
-def aliases(tracking, name="earmark"):
+def aliases(tracking):
     with connected(tracking) as store:
-        found = {alias: at(store.client, name, alias) for alias in ("champion", "challenger", "previous", "commercial")}
+        found = {alias: at(store.client, alias) for alias in ("champion", "challenger", "previous", "commercial")}
     return {alias: int(version.version) for alias, version in found.items() if version}
 
 
@@ -69,7 +67,6 @@ def test_champions_follow_each_other_and_come_back(tracking, tmp_path):
     decision, better = candidate(tracking, tmp_path, 3.5, licence="CC-BY-NC-4.0")
     record = promote(tracking, decision)
     assert aliases(tracking) == {"champion": better, "previous": first, "commercial": first}
-    assert aliases(tracking, "earmark-detector") == aliases(tracking)
     assert (record["from"]["version"], record["to"]["version"]) == (first, better)
     kept, named = records(tracking, better)
     assert list(kept.values()) == [record]
@@ -113,31 +110,62 @@ def test_a_rollback_that_was_cut_short_anywhere_is_completed_with_one_record(tra
         rollback(tracking)
         found = aliases(tracking)
         assert (found["champion"], found["previous"]) == (before["previous"], before["champion"])
-        assert aliases(tracking, "earmark-detector") == {name: found[name] for name in ("champion", "previous", "commercial", "challenger")}
-    assert interrupted >= 4, "the model and its parts"
+    assert interrupted == 3, "champion, previous and commercial"
     kept = [record for version in versions for record in records(tracking, version)[0].values()]
     assert sum(record["action"] == "rollback" for record in kept) == interrupted + 1
 
 
-def test_a_record_of_other_models_is_refused(tracking, tmp_path):
-    old, first = candidate(tracking, tmp_path / "a", 2.0)
+def test_a_promotion_goes_by_the_version_of_its_decision_whoever_is_challenger(tracking, tmp_path):
+    decision, first = candidate(tracking, tmp_path / "a", 2.0)
     _, second = candidate(tracking, tmp_path / "b", 2.4)
-    with pytest.raises(InputError, match=f"the challenger is version {second}, the decision is of version {first}: run the stages"):
+    record = promote(tracking, decision)
+    assert promote(tracking, decision) == record  # a second time changes nothing
+    assert aliases(tracking) == {"champion": first, "commercial": first, "challenger": second}
+    with connected(tracking) as store:
+        set_alias(store.client, "challenger", None)
+    third, better = candidate(tracking, tmp_path / "c", 3.6)
+    with connected(tracking) as store:
+        set_alias(store.client, "challenger", None)
+    promote(tracking, third)
+    assert aliases(tracking) == {"champion": better, "previous": first, "commercial": better}
+
+
+def test_a_decision_about_another_champion_or_evaluation_is_refused(tracking, tmp_path):
+    old, _ = candidate(tracking, tmp_path / "a", 2.0)
+    new, second = candidate(tracking, tmp_path / "b", 2.4)
+    promote(tracking, new)
+    with pytest.raises(InputError, match=f"the champion is version {second}, the decision compared with version none: run the stages"):
         promote(tracking, old)
-    third, _ = candidate(tracking, tmp_path / "c", 2.0)
-    record = promote(tracking, third)
-    assert promote(tracking, third) == record  # a second time changes nothing
-    assert aliases(tracking) == {"champion": 3, "commercial": 3}
-    with pytest.raises(InputError, match=r"no version of earmark is challenger, version \d may have been promoted"):
-        promote(tracking, old)
-    late, _ = candidate(tracking, tmp_path / "d", 3.6)
+    late, third = candidate(tracking, tmp_path / "c", 3.6)
     decided = json.loads(late.read_text())
-    late.write_text(json.dumps(decided | {"champion": None}))
-    with pytest.raises(InputError, match=r"the champion is version 3, the decision compared with version none"):
-        promote(tracking, late)
+    for change, message in (
+        ({"version": 99}, "earmark has no version 99, of which the decision is"),
+        ({"evaluation": "other"}, f"version {third} has another model or evaluation than the decision judged"),
+    ):
+        late.write_text(json.dumps(decided | {"challenger": decided["challenger"] | change}))
+        with pytest.raises(InputError, match=message):
+            promote(tracking, late)
     late.write_text(json.dumps(decided | {"rules": [dict(decided["rules"][0], passed=False)]}))
     with pytest.raises(InputError, match=r"refuses the challenger: registered"):
         promote(tracking, late)
+    assert aliases(tracking)["champion"] == second
+
+
+@pytest.mark.parametrize("after", [1, 2], ids=["before it was set", "after it was set"])
+def test_a_champion_that_is_moved_meanwhile_is_named_and_the_promotion_refused(tracking, tmp_path, monkeypatch, after):
+    decision, version = candidate(tracking, tmp_path / "a", 2.0)
+    _, other = candidate(tracking, tmp_path / "b", 2.4)
+    plain, calls = promotion.at, itertools.count(1)
+
+    def moved(client, alias):
+        if alias == "champion" and next(calls) == after + 1:  # the first reads it for the decision
+            client.set_registered_model_alias("earmark", "champion", str(other))
+        return plain(client, alias)
+
+    monkeypatch.setattr(promotion, "at", moved)
+    with pytest.raises(InputError, match=f"the champion is version {other} and was moved while version {version} was to become it"):
+        promote(tracking, decision)
+    assert aliases(tracking)["champion"] == other
 
 
 def test_without_a_record_or_a_previous_champion_there_is_nothing_to_do(tracking, tmp_path):
@@ -183,19 +211,3 @@ def test_of_promotions_at_once_one_wins_and_its_record_is_true(served, tmp_path)
     kept, named = records(served, version)
     assert len(kept) == 1
     assert named
-
-
-def test_a_promotion_whose_lock_was_taken_over_moves_nothing(tracking, tmp_path, monkeypatch):
-    decision, version = candidate(tracking, tmp_path, 2.0)
-    check, calls = Lock.check, threading.Event()
-
-    def late(held):
-        if not calls.is_set():
-            calls.set()
-            held.client.create_registered_model(f"earmark-lock-promotion-{held.generation + 1}", {"owner": "quick@elsewhere"})
-        check(held)
-
-    monkeypatch.setattr(Lock, "check", late)
-    with pytest.raises(InputError, match="the lock of promotion ran out and was taken over by quick@elsewhere"):
-        promote(tracking, decision)
-    assert aliases(tracking) == {"challenger": version}

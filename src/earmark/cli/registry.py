@@ -11,25 +11,26 @@ from earmark.cli.options import PARAMS, ParamsFile
 
 
 def sync(params_file: ParamsFile = PARAMS) -> None:
-    """Send to MLflow what was logged while its server was away; nothing is lost or sent twice."""
+    """Publish in MLflow the outputs that were completed while its server was away; none is lost or sent twice."""
     from rich.console import Console
     from rich.table import Table
 
-    from earmark.registry import sender
-    from earmark.registry.journal import PLACE
+    from earmark.registry.publish import BUSY, SENT
+    from earmark.registry.publish import sync as publish_all
+    from earmark.registry.record import PLACE
 
     with Console(stderr=True).status("sending to MLflow"):
-        done = sender.sync(PLACE, settings.load(params_file).tracking)
-    rows = [*((name, "sent") for name in done.sent), *((name, "still running") for name in done.busy), *done.failed.items()]
-    if not rows:
+        done = publish_all(PLACE, settings.load(params_file).tracking)
+    if not done:
         Console().print("nothing to send")
         return
-    table = Table("journal", "what became of it")
-    for name, outcome in rows:
+    table = Table("output", "what became of it")
+    for name, outcome in done.items():
         table.add_row(name, outcome)
     Console().print(table)
-    if done.failed:
-        raise InputError(f"{len(done.failed)} of {len(rows)} journals could not be sent; they are kept in {PLACE}")
+    failed = [name for name, outcome in done.items() if outcome not in (SENT, BUSY)]
+    if failed:
+        raise InputError(f"{len(failed)} of {len(done)} outputs could not be sent; they are kept in {PLACE}")
 
 
 def promote(
@@ -37,7 +38,7 @@ def promote(
     decision: Annotated[Path, typer.Option(help="the gate's record")] = Path(stages.ARTIFACTS["decision"]) / "decision.json",
     by: Annotated[str | None, typer.Option(help="who promotes; by default user@host")] = None,
 ) -> None:
-    """Make the challenger champion if the gate's record passes and is of these very models; it keeps the last one as `previous`."""
+    """Make the gate's version champion if its record passes and the champion is still the one compared with, which becomes `previous`."""
     from earmark.registry import promote as registry
 
     _print(registry.promote(settings.load(params_file).tracking, decision, by))

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from earmark import InputError
-from earmark.registry.pipeline import RUN
+from earmark.registry.pipeline import GIVEN_RUN, RUN
+from earmark.registry.server import EXPERIMENT, WORKSPACE
 
 if TYPE_CHECKING:
     from kubeflow.trainer import TrainerClient
@@ -28,7 +29,7 @@ COMPLETE, FAILED = "Complete", "Failed"
 POLL_SECONDS, EVENTS_SECONDS = 2, 15  # between two looks at a job, and at what the cluster says of its pods
 PATIENCE_SECONDS = 300  # a cluster that does not answer for so long is away; a job of days outlives a shorter pause
 LATE_SECONDS = 60  # until a file that another node wrote is seen on a network's file system
-PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "EARMARK_COMMIT", RUN)
+PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "EARMARK_COMMIT", RUN, GIVEN_RUN, EXPERIMENT, WORKSPACE)
 
 
 class Job(BaseModel):

@@ -27,8 +27,8 @@ from earmark import InputError, params, stages
 from earmark.kubeflow.pointer import Pointer
 from earmark.kubeflow.store import STEPS, Gone, Store, gone, load, open_store, save
 from earmark.model.provenance import ORIGINS, origins
-from earmark.registry.journal import PLACE, journals
 from earmark.registry.pipeline import RUN
+from earmark.registry.record import PLACE, records
 from earmark.storage.files import complete, file_digest, remove, write_json
 from earmark.storage.printable import log_to_stderr, printable_lines
 
@@ -277,16 +277,17 @@ def _workspace(step: Step) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
     with chdir(folder):  # roots of corpora, and the paths of recordings in tables, are relative to it
         yield folder
-    _keep_journals(folder, folder.parent.parent)
+    _keep_unpublished(folder, folder.parent.parent)
     remove(folder)
 
 
-def _keep_journals(folder: Path, place: Path) -> None:
+def _keep_unpublished(folder: Path, place: Path) -> None:
     """What MLflow was not there to take outlives the step's folder."""
-    for journal in journals(folder / PLACE):
-        kept = place / PLACE / journal.folder.name
+    for record in records(folder / PLACE):
+        kept = place / PLACE / record.name
         kept.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(journal.folder, kept)
+        remove(kept)
+        os.replace(record, kept)
         log.warning("not all of it reached MLflow: %s is kept; run `earmark sync` in %s, with the tracking of this run", kept, place)
 
 

@@ -22,7 +22,7 @@ class TrackingParams(Section):
     experiment: str = setting("earmark", "ours", "experiment that the runs belong to", min_length=1)
     timeout_seconds: int = setting(20, "ours", "longest wait for one answer of the server", ge=1)
     wait_seconds: float = setting(
-        60, "ours", "longest that a stage waits at its end until its log is sent; it is sent on in any case", ge=0
+        60, "ours", "longest that a stage waits at its end until its output is published; `earmark sync` publishes what is left", ge=0
     )
 
 

@@ -1,5 +1,7 @@
-"""Promotion and rollback: aliases move under a lock, in an order that a repeated call completes, and each move leaves a record.
+"""Promotion and rollback: aliases move in an order that a repeated call completes, and each move leaves a record.
 
+A promotion goes by the version number of the gate's decision. MLflow has no compare-and-swap, so the champion is read right before its
+alias is set, and again after it: of two promotions at once the later one stands, and whoever finds another champion is refused.
 A version's tag `record` holds the SHA-256 of the record that made it champion; the record is an artifact of the version's run.
 """
 
@@ -7,6 +9,7 @@ import hashlib
 import json
 import logging
 import tempfile
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from earmark import InputError
 from earmark.params import TrackingParams
 from earmark.registry.bundle import SCHEMA
-from earmark.registry.lock import Lock, lock
 from earmark.registry.pipeline import who
 from earmark.registry.rules import Finding
 from earmark.registry.server import connected
@@ -28,9 +30,9 @@ from earmark.registry.versions import (
     NAME,
     PREVIOUS,
     at,
-    names_of,
+    numbered,
     set_alias,
-    versions_of,
+    set_tag,
 )
 
 if TYPE_CHECKING:
@@ -38,40 +40,36 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 log = logging.getLogger(__name__)
-LOCK, RECORD, ALLOWED = "promotion", "record", "commercial_use"
-UNDER_WAY = "rollback"  # a version's tag while it comes back
+RECORD, ALLOWED = "record", "commercial_use"
+UNDER_WAY = "rollback"  # a version's tag while it comes back; empty afterwards, since not all who may set a tag may delete it
 AGAIN = "run the stages register and gate again (`dvc repro --force --single-item register gate`)"
 
 
 def promote(tracking: TrackingParams, decision: Path, by: str | None = None) -> dict[str, Any]:
-    """Make the challenger champion as the decision says, and return the record.
+    """Make the version of the decision champion, and return the record. A decision that made the champion already changes nothing.
 
-    A decision that made the champion already changes nothing.
-
-    Errors: InputError when a rule failed (which, by how much), when challenger or champion are no longer those of the decision, or when
-    another promotion was quicker.
+    Errors: InputError when a rule failed (which, by how much), when version or champion are no longer those of the decision, or when
+    another champion was made meanwhile.
     """
     content = _read(decision)
     decided = json.loads(content)
     _require_pass(decided, decision)
-    with connected(tracking) as store, lock(store.client, LOCK) as held:
-        challenger, champion = at(store.client, NAME, CHALLENGER), at(store.client, NAME, CHAMPION)
-        digest = hashlib.sha256(content).hexdigest()
-        if challenger is None and champion is not None and (stored := _stored(store.client, champion, digest)):
-            log.info("version %s is champion already, by this very decision", champion.version)
+    with connected(tracking) as store:
+        client = store.client
+        winner, digest = _judged(client, decided["challenger"]), hashlib.sha256(content).hexdigest()
+        champion, stored = at(client, CHAMPION), _stored(client, winner, digest)
+        if champion is not None and champion.version == winner.version and stored and winner.tags.get(RECORD) == _digest(stored):
+            log.info("version %s is champion already, by this very decision", winner.version)
             return stored
-        if any(one and UNDER_WAY in one.tags for one in (champion, at(store.client, NAME, PREVIOUS))):
-            raise InputError("a rollback was cut short: run `earmark rollback` to complete it, then promote")
-        _require_same(decided, challenger, champion)
-        assert challenger is not None
-        held.check()
+        _require_no_rollback(client, champion)
+        _require_compared(decided, winner, champion)
         facts = {"decision": decided, "decision_sha256": digest, "from": decided["champion"]}
-        record = _store(store.client, "promotion", challenger, by, digest, facts)
-        _crown(store.client, held, challenger, decided["champion"], commercial=decided["commercial"]["allowed"])
-        store.client.set_model_version_tag(NAME, challenger.version, RECORD, _digest(record))
-        for name in names_of(store.client, challenger.tags[BUNDLE]):
-            set_alias(store.client, name, CHALLENGER, None)
-    log.info("version %s is champion", challenger.version)
+        record = stored or _store(client, "promotion", winner, by, digest, facts)
+        loser = numbered(client, decided["champion"]["version"]) if decided["champion"] else None
+        _crown(client, winner, loser, commercial=decided["commercial"]["allowed"])
+        set_tag(client, winner, RECORD, _digest(record))
+        _retire_challenger(client, winner)
+    log.info("version %s is champion", winner.version)
     return record
 
 
@@ -88,23 +86,34 @@ def _require_pass(decided: Mapping[str, Any], path: Path) -> None:
         raise InputError(f"{path} refuses the challenger: {'; '.join(failed) or decided['verdict']}")
 
 
-def _require_same(decided: Mapping[str, Any], challenger: "ModelVersion | None", champion: "ModelVersion | None") -> None:
-    """Both models are still those that the decision is of; a promotion that was cut short may be completed."""
-    judged, compared = decided["challenger"], decided["champion"]
-    if challenger is None:
-        raise InputError(f"no version of {NAME} is challenger, version {judged['version']} may have been promoted: {AGAIN}")
-    if (challenger.tags[BUNDLE], challenger.tags[EVALUATION]) != (judged["bundle"], judged["evaluation"]):
-        raise InputError(f"the challenger is version {challenger.version}, the decision is of version {judged['version']}: {AGAIN}")
-    if champion is not None and champion.version == challenger.version:
+def _judged(client: "MlflowClient", judged: Mapping[str, Any]) -> "ModelVersion":
+    """The version that the decision is of. Errors: InputError when it is gone, or was evaluated again since."""
+    version = numbered(client, judged["version"])
+    if version is None:
+        raise InputError(f"{NAME} has no version {judged['version']}, of which the decision is: {AGAIN}")
+    if (version.tags.get(BUNDLE), version.tags.get(EVALUATION)) != (judged["bundle"], judged["evaluation"]):
+        raise InputError(f"version {version.version} has another model or evaluation than the decision judged: {AGAIN}")
+    return version
+
+
+def _require_compared(decided: Mapping[str, Any], winner: "ModelVersion", champion: "ModelVersion | None") -> None:
+    """The champion is the one that the decision compared with, or the winner, whose promotion was cut short."""
+    compared = decided["champion"]
+    if champion is not None and champion.version == winner.version:
         return
-    if (champion and champion.tags[BUNDLE]) != (compared and compared["bundle"]):
+    if (champion and int(champion.version)) != (compared and compared["version"]):
         now, then = champion.version if champion else "none", compared["version"] if compared else "none"
         raise InputError(f"the champion is version {now}, the decision compared with version {then}: {AGAIN}")
 
 
-def _stored(client: "MlflowClient", champion: "ModelVersion", digest: str) -> dict[str, Any] | None:
-    """The record of the champion's promotion by the decision of this digest; None where it was another's."""
-    place, run = f"records/{_file_name('promotion', digest)}", str(champion.run_id)
+def _require_no_rollback(client: "MlflowClient", champion: "ModelVersion | None") -> None:
+    if any(one and one.tags.get(UNDER_WAY) for one in (champion, at(client, PREVIOUS))):
+        raise InputError("a rollback was cut short: run `earmark rollback` to complete it, then promote")
+
+
+def _stored(client: "MlflowClient", version: "ModelVersion", digest: str) -> dict[str, Any] | None:
+    """The record of the version's promotion by the decision of this digest; None where there is none."""
+    place, run = f"records/{_file_name('promotion', digest)}", str(version.run_id)
     if place not in [file.path for file in client.list_artifacts(run, "records")]:
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -136,60 +145,77 @@ def _digest(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(_bytes(record)).hexdigest()
 
 
-def _crown(client: "MlflowClient", held: Lock, winner: "ModelVersion", loser: Mapping[str, Any] | None, *, commercial: bool) -> None:
-    """Move champion, previous and commercial of the model and its parts."""
-    client.set_model_version_tag(NAME, winner.version, ALLOWED, "yes" if commercial else "no")
-    for name in names_of(client, winner.tags[BUNDLE]):
-        new = versions_of(client, name, winner.tags[BUNDLE])[0]
-        old = versions_of(client, name, loser["bundle"]) if loser else []
-        held.check()
-        set_alias(client, name, CHAMPION, new)
-        if old:
-            set_alias(client, name, PREVIOUS, old[0])
-        if commercial:
-            set_alias(client, name, COMMERCIAL, new)
-    if not commercial:
+def _crown(client: "MlflowClient", winner: "ModelVersion", loser: "ModelVersion | None", *, commercial: bool) -> None:
+    """Move champion, previous and commercial. Errors: InputError when another than winner or loser is champion, before or after it."""
+    set_tag(client, winner, ALLOWED, "yes" if commercial else "no")
+    _require_champion(client, winner, loser)
+    set_alias(client, CHAMPION, winner)
+    _require_champion(client, winner)
+    if loser is not None:
+        set_alias(client, PREVIOUS, loser)
+    if commercial:
+        set_alias(client, COMMERCIAL, winner)
+    else:
         log.warning("version %s does not get the alias %s: the licences of its corpora bar it", winner.version, COMMERCIAL)
+
+
+def _require_champion(client: "MlflowClient", winner: "ModelVersion", *others: "ModelVersion | None") -> None:
+    """The champion is one of these; None stands for no champion."""
+    found = at(client, CHAMPION)
+    if (found and found.version) not in [one and one.version for one in (winner, *others)]:
+        now = f"version {found.version}" if found else "none"
+        raise InputError(f"the champion is {now} and was moved while version {winner.version} was to become it: {AGAIN}")
+
+
+def _retire_challenger(client: "MlflowClient", winner: "ModelVersion") -> None:
+    """Take the alias from a version that is champion now; whoever may not delete an alias leaves it, since nothing reads it."""
+    from mlflow.exceptions import MlflowException
+
+    challenger = at(client, CHALLENGER)
+    if challenger is None or challenger.version != winner.version:
+        return
+    try:
+        set_alias(client, CHALLENGER, None)
+    except MlflowException as error:
+        log.info("version %s keeps the alias %s: %s", winner.version, CHALLENGER, error)
 
 
 def rollback(tracking: TrackingParams, by: str | None = None, reason: str = "") -> dict[str, Any]:
     """Swap champion and previous, or complete a swap that was cut short, and return the record.
 
-    Errors: InputError when there is no previous champion.
+    Errors: InputError when there is no previous champion, or another champion was made meanwhile.
     """
-    with connected(tracking) as store, lock(store.client, LOCK) as held:
-        champion, previous, place = _begin_rollback(store.client, held)
+    with connected(tracking) as store:
+        client = store.client
+        champion, previous, place = _begin_rollback(client)
         named = {"version": int(champion.version), "bundle": champion.tags[BUNDLE]}
-        record = _store(store.client, "rollback", previous, by, place, {"from": named, "reason": reason})
-        _withdraw_commercial(store.client, held, champion, previous)
-        _crown(store.client, held, previous, named, commercial=previous.tags.get(ALLOWED) == "yes")
-        store.client.set_model_version_tag(NAME, previous.version, RECORD, _digest(record))
-        store.client.delete_model_version_tag(NAME, previous.version, UNDER_WAY)
+        record = _store(client, "rollback", previous, by, place, {"from": named, "reason": reason})
+        allowed = previous.tags.get(ALLOWED) == "yes"
+        if not allowed:
+            _withdraw_commercial(client, champion)
+        _crown(client, previous, champion, commercial=allowed)
+        set_tag(client, previous, RECORD, _digest(record))
+        set_tag(client, previous, UNDER_WAY, "")
     log.info("version %s is champion again", previous.version)
     return record
 
 
-def _begin_rollback(client: "MlflowClient", held: Lock) -> tuple["ModelVersion", "ModelVersion", str]:
+def _begin_rollback(client: "MlflowClient") -> tuple["ModelVersion", "ModelVersion", str]:
     """Who is left, who comes back, and the record's place; noted with the latter until both have their aliases."""
-    champion, previous = at(client, NAME, CHAMPION), at(client, NAME, PREVIOUS)
+    champion, previous = at(client, CHAMPION), at(client, PREVIOUS)
     for one in (previous, champion):
-        if one is not None and UNDER_WAY in one.tags:
+        if one is not None and one.tags.get(UNDER_WAY):
             note = json.loads(one.tags[UNDER_WAY])
             return client.get_model_version(NAME, note["from"]), one, note["place"]
     if champion is None or previous is None or champion.version == previous.version:
         raise InputError(f"{NAME} has no previous champion to go back to")
-    held.check()
-    note = {"from": str(champion.version), "place": held.token}
-    client.set_model_version_tag(NAME, previous.version, UNDER_WAY, json.dumps(note))
-    return champion, previous, held.token
+    note = {"from": str(champion.version), "place": uuid.uuid4().hex}
+    set_tag(client, previous, UNDER_WAY, json.dumps(note))
+    return champion, previous, note["place"]
 
 
-def _withdraw_commercial(client: "MlflowClient", held: Lock, champion: "ModelVersion", previous: "ModelVersion") -> None:
+def _withdraw_commercial(client: "MlflowClient", champion: "ModelVersion") -> None:
     """What was found bad is not sold on: without a permitted version to go back to, nobody has the alias."""
-    if previous.tags.get(ALLOWED) == "yes":
-        return
-    for name in names_of(client, champion.tags[BUNDLE]):
-        holder = at(client, name, COMMERCIAL)
-        if holder is not None and holder.tags[BUNDLE] == champion.tags[BUNDLE]:
-            held.check()
-            set_alias(client, name, COMMERCIAL, None)
+    holder = at(client, COMMERCIAL)
+    if holder is not None and holder.version == champion.version:
+        set_alias(client, COMMERCIAL, None)

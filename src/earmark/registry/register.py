@@ -1,4 +1,4 @@
-"""Registering: one upload, one version of the model and of each of its parts, whatever was interrupted before.
+"""Registering: one upload and one version of the model, whatever was interrupted before.
 
 Everything is found again by the bundle's digest, so that a repeated call goes on where the last one stopped.
 """
@@ -16,12 +16,24 @@ from earmark import InputError
 from earmark.params import TrackingParams
 from earmark.registry import bundle
 from earmark.registry.bundle import REGISTRATION, ROBUSTNESS, SCHEMA, TRIALS, Bundle
-from earmark.registry.journal import now
-from earmark.registry.lock import lock
-from earmark.registry.pipeline import pipeline_key, who
-from earmark.registry.sender import PARENT, parent_run
-from earmark.registry.server import Store, connected, only_run
-from earmark.registry.versions import BUNDLE, CHALLENGER, CHAMPION, EVALUATION, NAME, at, ensure_model, part_name, set_alias, versions_of
+from earmark.registry.pipeline import PARENT, Home, now, only_run, who
+from earmark.registry.publish import connected_home, dataset_input, log_params, send_rows
+from earmark.registry.record import Row
+from earmark.registry.server import Store
+from earmark.registry.tracking import dataset, flatten
+from earmark.registry.versions import (
+    BUNDLE,
+    CHALLENGER,
+    CHAMPION,
+    EVALUATION,
+    NAME,
+    SUPERSEDED,
+    at,
+    ensure_model,
+    set_alias,
+    set_tag,
+    versions_of,
+)
 from earmark.storage.files import complete, file_digest, write_json
 
 if TYPE_CHECKING:
@@ -30,6 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 RUN_TAG = "earmark.bundle"
+DESCRIPTION = "detector and tracer of spoofed speech"
+METRICS = "metrics.json"
 # what a verdict loads, and the decoder's process beside it
 REQUIREMENTS = ("av", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors", "soxr", "torch", "torchaudio")
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -47,17 +61,20 @@ def register(tracking: TrackingParams, *, model: Path, evaluation: Path, robustn
     packaged.verify()
     if missing := [str(path) for path in tables.values() if not path.exists()]:
         raise InputError(f"{missing[0]} does not exist: evaluate the model first")
-    with connected(tracking) as store, lock(store.client, "registration", wait_seconds=600, lease_seconds=600), complete(output) as aside:
+    home = Home.of(output.resolve().parents[1])
+    with connected_home(tracking, home) as store, complete(output) as aside:
         (aside / "champion").mkdir(parents=True)
-        run = _run(store, packaged)
+        run = _run(store, home, packaged)
         digest = _keep_tables(store, run, tables)
-        version = _version(store, run, packaged, digest)
+        uploaded = _uploaded(store, run, packaged)
+        _describe(store, run, uploaded, packaged, evaluation / METRICS)
+        version = _version(store, run, uploaded, version_tags(packaged, digest))
         champion = _champion(store, aside / "champion")
-        _challenge(store, packaged, version, champion)
+        if not champion or champion["version"] != int(version.version):
+            set_alias(store.client, CHALLENGER, version)
         found = {"registered": True, "version": int(version.version), "bundle": packaged.digest, "evaluation": digest}
         write_json(aside / REGISTRATION, {"schema": SCHEMA, "name": NAME, "run": run.info.run_id, "champion": champion, **found})
-        for finished in (run.info.run_id, run.data.tags[PARENT]):
-            store.client.set_terminated(finished)
+        home.conclude(store, run, "FINISHED")
     return {"version": float(version.version), "champion": float(champion["version"] if champion else 0)}
 
 
@@ -69,11 +86,11 @@ def _nothing(output: Path) -> dict[str, float]:
     return {"version": 0.0}
 
 
-def _run(store: Store, packaged: Bundle) -> "Run":
+def _run(store: Store, home: Home, packaged: Bundle) -> "Run":
     """The run of this bundle's registration, below the pipeline's; records of promotion are kept with it too."""
-    parent = parent_run(store, pipeline_key(), now())
-    tags = {PARENT: parent.info.run_id, "mlflow.user": who(), "mlflow.source.name": "earmark register", "earmark.stage": "register"}
-    return only_run(store, RUN_TAG, packaged.digest, now(), tags, "register")
+    parent = home.parent_run(store).info.run_id
+    tags = {PARENT: parent, "mlflow.user": who(), "mlflow.source.name": "earmark register", "earmark.stage": "register"}
+    return only_run(store, RUN_TAG, packaged.digest, tags, "register")
 
 
 def _keep_tables(store: Store, run: "Run", tables: dict[str, Path]) -> str:
@@ -90,30 +107,32 @@ def _place(evaluation: str) -> str:
     return f"evaluations/{evaluation}"
 
 
-def _version(store: Store, run: "Run", packaged: Bundle, evaluation: str) -> "ModelVersion":
-    """The one version of the bundle, with its parts', made at need."""
-    found = versions_of(store.client, NAME, packaged.digest)
-    if not found or len(found) > 1 or any(not versions_of(store.client, part_name(part), packaged.digest) for part in packaged.parts()):
-        uploaded = _uploaded(store, run, packaged)
-        tags = version_tags(packaged, evaluation)
-        for part in packaged.parts():
-            source = f"{uploaded.artifact_location}/artifacts/{packaged.folder.resolve().name}/{part}"
-            _only_version(store, run, part_name(part), f"{part} of {NAME}", source, uploaded.model_id, tags)
-        _only_version(store, run, NAME, "detector and tracer of spoofed speech", uploaded.artifact_location, uploaded.model_id, tags)
-        found = versions_of(store.client, NAME, packaged.digest)
-    for name in (*map(part_name, packaged.parts()), NAME):
-        for version in versions_of(store.client, name, packaged.digest):
-            store.client.set_model_version_tag(name, version.version, EVALUATION, evaluation)
-    return found[0]
+def _describe(store: Store, run: "Run", uploaded: "LoggedModel", packaged: Bundle, metrics: Path) -> None:
+    """Params, corpora and metrics of the model, with its run and with itself: the registry's page compares versions by them."""
+    log_params(store, run, flatten(packaged.manifest["params"]))
+    code = packaged.manifest["code"]
+    corpora = [dataset(one["name"], str(one["digest"]), _total(one["trials"]), code.get("dvc")) for one in packaged.manifest["corpora"]]
+    store.client.log_inputs(run.info.run_id, [dataset_input(**one) for one in corpora])
+    found = json.loads(metrics.read_text()) if metrics.exists() else {}
+    rows = [Row(name, float(value), now()) for name, value in found.items() if isinstance(value, (int, float))]
+    send_rows(store, run, rows, uploaded.model_id)
 
 
-def _only_version(store: Store, run: "Run", name: str, description: str, source: str, model_id: str, tags: dict[str, str]) -> None:
-    """One version, whole from its first instant; where an answer was lost and the request repeated, later ones are deleted."""
-    ensure_model(store.client, name, description)
-    if not versions_of(store.client, name, tags[BUNDLE]):
-        store.client.create_model_version(name, source, run.info.run_id, tags, model_id=model_id, await_creation_for=0)
-    for extra in versions_of(store.client, name, tags[BUNDLE])[1:]:
-        store.client.delete_model_version(name, extra.version)
+def _total(trials: int | dict[str, int]) -> int:
+    return sum(trials.values()) if isinstance(trials, dict) else trials
+
+
+def _version(store: Store, run: "Run", uploaded: "LoggedModel", tags: dict[str, str]) -> "ModelVersion":
+    """The one version of the bundle, made at need, whole from its first instant; the oldest where a repeated request made more."""
+    ensure_model(store.client, DESCRIPTION)
+    if not versions_of(store.client, tags[BUNDLE]):
+        source = uploaded.artifact_location
+        store.client.create_model_version(NAME, source, run.info.run_id, tags, model_id=uploaded.model_id, await_creation_for=0)
+    version, *extra = versions_of(store.client, tags[BUNDLE])
+    for other in extra:
+        set_tag(store.client, other, SUPERSEDED, version.version)
+    set_tag(store.client, version, EVALUATION, tags[EVALUATION])
+    return version
 
 
 def version_tags(packaged: Bundle, evaluation: str) -> dict[str, str]:
@@ -137,11 +156,10 @@ def _uploaded(store: Store, run: "Run", packaged: Bundle) -> "LoggedModel":
 
     tag = f"tags.{BUNDLE} = '{packaged.digest}'"
     if not (found := _logged_models(store, tag)):
-        store.client.create_logged_model(store.experiment, NAME, run.info.run_id, {BUNDLE: packaged.digest})
+        params = {name: text[:500] for name, text in flatten(packaged.manifest["params"]).items()}
+        store.client.create_logged_model(store.experiment, NAME, run.info.run_id, {BUNDLE: packaged.digest}, params)
         found = _logged_models(store, tag)
     model = found[0]
-    for extra in found[1:]:
-        store.client.delete_logged_model(extra.model_id)
     if model.status != LoggedModelStatus.READY:
         _upload(store, run, packaged, model)
         model = store.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
@@ -184,7 +202,7 @@ def _upload(store: Store, run: "Run", packaged: Bundle, model: "LoggedModel") ->
 
 def _champion(store: Store, folder: Path) -> dict[str, Any] | None:
     """Fetch the champion's tables; return which version it is, None where there is none."""
-    version = at(store.client, NAME, CHAMPION)
+    version = at(store.client, CHAMPION)
     if version is None:
         return None
     evaluation, run = version.tags[EVALUATION], str(version.run_id)
@@ -194,12 +212,3 @@ def _champion(store: Store, folder: Path) -> dict[str, Any] | None:
     if file_digest(folder / TRIALS) != evaluation:
         raise InputError(f"the trials stored with champion version {version.version} are not those of its tag {EVALUATION}")
     return {"version": int(version.version), "bundle": version.tags[BUNDLE], "evaluation": evaluation}
-
-
-def _challenge(store: Store, packaged: Bundle, version: "ModelVersion", champion: dict[str, Any] | None) -> None:
-    """Point `challenger` at the new version and its parts, unless it is the champion."""
-    if champion and champion["version"] == int(version.version):
-        log.info("version %s is the champion already", version.version)
-        return
-    for name in (*map(part_name, packaged.parts()), NAME):
-        set_alias(store.client, name, CHALLENGER, versions_of(store.client, name, packaged.digest)[0])

@@ -6,21 +6,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from earmark import InputError
 from earmark.params import TrackingParams
-from earmark.registry.journal import locked
-from earmark.registry.moved import bring_along
+from earmark.registry.moved import bring_along, locked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
-URI = "MLFLOW_TRACKING_URI"
+URI, EXPERIMENT, WORKSPACE = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_WORKSPACE"
 SQLITE = "sqlite:///"
 CONNECT_SECONDS = 3
 QUIET = {
@@ -69,15 +67,22 @@ def require_reachable(uri: str) -> None:
         raise UnreachableError(f"MLflow at {shown(uri)} cannot be reached ({reason})") from error
 
 
+def client_environment(tracking: TrackingParams) -> dict[str, str]:
+    """Variables that MLflow's client reads."""
+    return {URI: address(tracking), "MLFLOW_HTTP_REQUEST_TIMEOUT": str(tracking.timeout_seconds), **QUIET}
+
+
 @contextmanager
-def connected(tracking: TrackingParams) -> Iterator[Store]:
+def connected(tracking: TrackingParams, experiment: str | None = None, workspace: str | None = None) -> Iterator[Store]:
     """An open store; a local one is held by one process at a time, and goes along when its folder was moved or copied.
+
+    `experiment`, an id, and `workspace` are else those of the environment or of params.
 
     Errors: UnreachableError when the server is or goes away, InputError with its words when it refuses something.
     """
     uri = address(tracking)
     require_reachable(uri)
-    once = {URI: uri, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(tracking.timeout_seconds), **QUIET}
+    once = client_environment(tracking) | ({WORKSPACE: workspace} if workspace else {})
     embedded = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
     with environment(once), locked(Path(f"{embedded}.lock"), wait=True) if embedded else nullcontext():
         if embedded:
@@ -90,7 +95,7 @@ def connected(tracking: TrackingParams) -> Iterator[Store]:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         try:
             client = MlflowClient(uri)
-            yield Store(client, _experiment(client, tracking, uri))
+            yield Store(client, experiment or os.environ.get(EXPERIMENT) or _experiment(client, tracking, uri))
         except (MlflowException, requests.RequestException, botocore.exceptions.BotoCoreError) as error:
             require_reachable(uri)
             raise InputError(f"MLflow at {shown(uri)}: {' '.join(str(error).split())[:500]}") from error
@@ -126,26 +131,6 @@ def _experiment(client: "MlflowClient", tracking: TrackingParams, uri: str) -> s
             f"experiment {tracking.experiment!r} was deleted in MLflow: restore it, or set tracking.experiment to another name"
         )
     return found.experiment_id
-
-
-def runs(store: Store, tag: str, value: str) -> list["Run"]:
-    """Runs with a tag, oldest first."""
-    found = store.client.search_runs([store.experiment], f"tags.`{tag}` = '{value}'", order_by=["attributes.start_time ASC"])
-    return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
-
-
-def only_run(store: Store, tag: str, value: str, started: int, tags: Mapping[str, Any], name: str) -> "Run":
-    """The one run with this tag, made at need; where an answer was lost and the request repeated, later ones are deleted.
-
-    The caller keeps others from doing the same at once.
-    """
-    found = runs(store, tag, value)
-    if not found:
-        store.client.create_run(store.experiment, start_time=started, tags={tag: value, **tags}, run_name=name)
-        found = runs(store, tag, value)
-    for extra in found[1:]:
-        store.client.delete_run(extra.info.run_id)
-    return found[0]
 
 
 def is_conflict(error: Exception) -> bool:

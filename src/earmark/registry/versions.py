@@ -1,5 +1,6 @@
-"""Versions of the model and of its parts, found by the digest of the bundle that they are of."""
+"""Versions of the registered model, found by the digest of the bundle that they are of, and its aliases."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from earmark.registry.server import is_conflict
@@ -10,52 +11,68 @@ if TYPE_CHECKING:
 
 NAME = "earmark"
 CHAMPION, CHALLENGER, PREVIOUS, COMMERCIAL = "champion", "challenger", "previous", "commercial"
-BUNDLE, EVALUATION = "bundle_digest", "evaluation_digest"
+BUNDLE, EVALUATION, SUPERSEDED = "bundle_digest", "evaluation_digest", "superseded_by"
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # what MLflow answers where an alias or a version is not
 
 
-def part_name(part: str) -> str:
-    """Registered name of a part."""
-    return f"{NAME}-{part}"
-
-
-def ensure_model(client: "MlflowClient", name: str, description: str) -> None:
-    """Make the registered model unless it is there."""
+def ensure_model(client: "MlflowClient", description: str) -> None:
+    """Make the registered model unless it is there; only its maker may be allowed to ask for it a second time."""
     from mlflow.exceptions import MlflowException
 
+    if client.search_registered_models(f"name = '{NAME}'"):
+        return
     try:
-        client.create_registered_model(name, description=description)
+        client.create_registered_model(NAME, description=description)
     except MlflowException as error:
         if not is_conflict(error):
             raise
 
 
-def versions_of(client: "MlflowClient", name: str, digest: str) -> list["ModelVersion"]:
-    """Versions made of this bundle, oldest first."""
-    found = client.search_model_versions(f"name = '{name}' AND tags.{BUNDLE} = '{digest}'")
-    return sorted(found, key=lambda version: int(version.version))
+def versions_of(client: "MlflowClient", digest: str) -> list["ModelVersion"]:
+    """Versions made of this bundle, oldest first; without those that a repeated request made."""
+    found = client.search_model_versions(f"name = '{NAME}' AND tags.{BUNDLE} = '{digest}'")
+    return sorted((version for version in found if SUPERSEDED not in version.tags), key=lambda version: int(version.version))
 
 
-def names_of(client: "MlflowClient", digest: str) -> list[str]:
-    """Names that have a version of this bundle: parts first, the model itself last, since its alias is what counts."""
-    found = {version.name for version in client.search_model_versions(f"tags.{BUNDLE} = '{digest}'")}
-    return [*sorted(found - {NAME}), NAME]
+def numbered(client: "MlflowClient", version: str | int) -> "ModelVersion | None":
+    """The version of this number; None where there is none."""
+    return _found(client.get_model_version, str(version))
 
 
-def at(client: "MlflowClient", name: str, alias: str) -> "ModelVersion | None":
+def at(client: "MlflowClient", alias: str) -> "ModelVersion | None":
     """The version that an alias names; None where nothing has it."""
+    return _found(client.get_model_version_by_alias, alias)
+
+
+def _found(get: Callable[[str, str], "ModelVersion"], which: str) -> "ModelVersion | None":
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_model_version_by_alias(name, alias)
+        return get(NAME, which)
     except MlflowException as error:
-        if getattr(error, "error_code", None) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if getattr(error, "error_code", None) in ABSENT:
             return None
         raise
 
 
-def set_alias(client: "MlflowClient", name: str, alias: str, version: "ModelVersion | None") -> None:
+def set_alias(client: "MlflowClient", alias: str, version: "ModelVersion | None") -> None:
     """Point an alias at a version, or take it away."""
     if version is None:
-        client.delete_registered_model_alias(name, alias)
+        client.delete_registered_model_alias(NAME, alias)
     else:
-        client.set_registered_model_alias(name, alias, str(version.version))
+        _twice(client.set_registered_model_alias, NAME, alias, str(version.version))
+
+
+def set_tag(client: "MlflowClient", version: "ModelVersion", tag: str, value: str) -> None:
+    """Set a version's tag."""
+    _twice(client.set_model_version_tag, NAME, str(version.version), tag, value)
+
+
+def _twice(call: Callable[..., None], *arguments: str) -> None:
+    """Try a second time what was refused: of two processes that make the same tag or alias at once, MLflow's database refuses one."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        call(*arguments)
+    except MlflowException:
+        call(*arguments)
