@@ -22,7 +22,8 @@ def doctor(
 ):
     """Check the corpora for faults, leaks and cheap cues, and stop the run when a check of severity error fails."""
     arguments = locals()
-    from earmark.kubeflow.step import fetch, run_step
+    from earmark.kubeflow.step import run_step
+    from earmark.kubeflow.tools import fetch
 
     run_step("doctor", arguments)
     fetch(output, "report.html", report.path)

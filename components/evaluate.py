@@ -26,7 +26,8 @@ def evaluate(
 ):
     """Turn scores into tables, figures with intervals, and one report; pure tables in, tables out."""
     arguments = locals()
-    from earmark.kubeflow.step import fetch, log_curve, run_step
+    from earmark.kubeflow.step import run_step
+    from earmark.kubeflow.tools import fetch, log_curve
 
     run_step("evaluate", arguments)
     fetch(output, "report.html", report.path)

@@ -8,6 +8,6 @@ from components.image import component
 @component
 def fetch_model(output: Output[Model], model: str, tracking: str, store: str, run: str):
     """Fetch models:/earmark@champion, a version, or a run's model."""
-    from earmark.kubeflow.step import run_fetch
+    from earmark.kubeflow.tools import run_fetch
 
     run_fetch(model, tracking, store, output)

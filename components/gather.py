@@ -8,6 +8,6 @@ from components.image import component
 @component
 def gather(parts: Input[list[Artifact]], output: Output[Artifact]):
     """Put the pointers of all workers into one."""
-    from earmark.kubeflow.step import unite
+    from earmark.kubeflow.tools import unite
 
     unite(parts, output)

@@ -9,6 +9,6 @@ from components.image import component
 def promote(decision: Input[Artifact], tracking: str, store: str, run: str):
     """Make the challenger champion, as the gate decided."""
     arguments = locals()
-    from earmark.kubeflow.step import run_promotion
+    from earmark.kubeflow.tools import run_promotion
 
     run_promotion(arguments)

@@ -8,6 +8,6 @@ from components.image import component
 @component
 def report(status: PipelineTaskFinalStatus, store: str, run: str, tracking: str):
     """Say how the run ended, what failed, and where its results are."""
-    from earmark.kubeflow.step import run_report
+    from earmark.kubeflow.tools import run_report
 
     run_report(status.state, status.error_message, store, run, tracking)

@@ -12,7 +12,6 @@ import pytest
 import soundfile as sf
 import torch
 
-from browser import browser, page_at  # noqa: F401 - fixtures
 from earmark import params as settings
 from earmark import stages
 from earmark.features.shards import Features

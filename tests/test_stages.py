@@ -167,7 +167,11 @@ def test_params_are_printed_and_written(tmp_path):
     done = earmark("params", "--preset", "mine.yaml", "--set", "training.lr=0.5", "-o", "out.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = params.load(tmp_path / "out.yaml")
-    assert (found.seed, found.training.epochs, found.training.lr) == (5, 7, 0.5)
+    assert (found.seed, found.training.epochs, found.training.lr) == (688, 7, 0.5)  # a preset stands alone
+    laid = earmark("params", "--preset", "mine.yaml", "--preset", "params.yaml", "-o", "two.yaml", cwd=tmp_path)
+    assert laid.returncode == 0, laid.stderr
+    both = params.load(tmp_path / "two.yaml")
+    assert (both.seed, both.training.epochs) == (5, 7)
     printed = earmark("params", "--params", "out.yaml", cwd=tmp_path).stdout
     assert all(key in printed for key, *_ in params.describe(found))
     assert all(word in printed for word in ("paper", "port", "ours"))

@@ -16,7 +16,7 @@ from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Metrics
 
 from earmark import stages
 from earmark.download.fetch import fetch
-from earmark.kubeflow import step
+from earmark.kubeflow import step, tools
 from earmark.kubeflow.pointer import Pointer
 from earmark.kubeflow.store import gone, load, open_store, save
 from earmark.params import DownloadParams, Params
@@ -110,7 +110,7 @@ def test_a_share_of_a_stage_is_a_step_of_its_own_and_the_shares_together_are_the
         step.run_step("score_detector", arguments)
         parts.append(arguments["output"])
     whole = Artifact(name="whole", uri=str(tmp_path / "whole.json"))
-    step.unite(parts, whole)
+    tools.unite(parts, whole)
     load(Pointer.read(Path(whole.path)), tmp_path / "back", cluster.store)
     assert contents(tmp_path / "back") == contents(done / stages.ARTIFACTS["scores"])
 
@@ -123,12 +123,12 @@ def test_where_the_data_came_from_goes_with_the_pointers_into_the_model(cluster,
     step.run_step("prepare_protocol", prepared)
     packaged = cluster.arguments("package_model", protocol=prepared["output"], corpora=given["corpora"])
     step.run_step("package_model", packaged)
-    step.fetch(packaged["output"], "manifest.json", str(tmp_path / "manifest.json"))
+    tools.fetch(packaged["output"], "manifest.json", str(tmp_path / "manifest.json"))
     record = fetch(str(corpus), tmp_path / "tiny", DownloadParams())
     origins = {"tiny": {str(corpus): record["addresses"][str(corpus)]["sha256"]}}
     assert json.loads((tmp_path / "manifest.json").read_text())["code"]["dvc"] == origins
     assert packaged["output"].metadata["origins"] == origins
-    step.unite([packaged["output"]], whole := Artifact(name="whole", uri=str(tmp_path / "whole.json")))
+    tools.unite([packaged["output"]], whole := Artifact(name="whole", uri=str(tmp_path / "whole.json")))
     assert Pointer.read(Path(whole.path)).origins == origins
 
 
@@ -136,10 +136,10 @@ def test_an_evaluation_shows_its_page_and_its_curve(cluster, done, tmp_path):
     arguments = cluster.arguments("evaluate")
     step.run_step("evaluate", arguments)
     page = HTML(name="report", uri=str(tmp_path / "artifacts/report.html"))
-    step.fetch(arguments["output"], "report.html", page.path)
+    tools.fetch(arguments["output"], "report.html", page.path)
     assert "<html" in Path(page.path).read_text()
     curve = ClassificationMetrics(name="curve")
-    step.log_curve(arguments["output"], curve)
+    tools.log_curve(arguments["output"], curve)
     points = curve.metadata["confidenceMetrics"]
     assert len(points) > 3
     assert [point["falsePositiveRate"] for point in points] == sorted(point["falsePositiveRate"] for point in points)

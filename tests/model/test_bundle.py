@@ -130,7 +130,7 @@ def test_without_members_nothing_is_traced(done, change, tmp_path):
 def test_a_model_that_reads_wav2vec_carries_its_front_end(done, change, tmp_path):
     shutil.copytree(done, tmp_path, dirs_exist_ok=True)
     settings = change(
-        front_end={"kind": "wav2vec2", "layer": 1, "hidden": 16, "heads": 2, "conv_width": 8},
+        front_end={"kind": "wav2vec2", "pretrained": None, "layer": 1, "hidden": 16, "heads": 2, "conv_width": 8},
         tracer={"members": {"lfcc_gmm": None, "aasist": None, "conformer": {"reads": "front_end"}}},
     )
     for name in ("precompute_front_end", "train_tracer", "embed_utterances", "fit_ensemble", "package_model"):

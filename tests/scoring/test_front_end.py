@@ -90,7 +90,7 @@ def test_the_cqt_front_end_is_the_stored_cqt(features, tiny, tmp_path):
 
 def test_a_tracer_learns_from_hidden_features_through_the_stages(workspace, change):
     settings = change(
-        front_end={"kind": "wav2vec2", "hidden": 16, "heads": 2, "conv_width": 8, "layer": 1},
+        front_end={"kind": "wav2vec2", "pretrained": None, "hidden": 16, "heads": 2, "conv_width": 8, "layer": 1},
         tracer={"members": {"aasist": None, "lfcc_gmm": None}},
     )
     for name in ("precompute_front_end", "train_tracer", "embed_utterances", "fit_ensemble"):

@@ -71,7 +71,7 @@ def test_a_verdict_that_lies_there_is_kept_unless_the_recording_changed(batch, t
 def test_a_folder_without_recordings_is_said(batch, tiny, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no recording there"):
-        check_recordings(tmp_path / "empty", batch / "artifacts/model", tiny.compute, tmp_path / "out")
+        check_recordings(tiny.compute, data=tmp_path / "empty", model=batch / "artifacts/model", output=tmp_path / "out")
 
 
 def test_a_line_ends_at_its_newline_whatever_a_recording_says_of_itself(batch, tiny):

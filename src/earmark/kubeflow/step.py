@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -29,7 +27,7 @@ from earmark.kubeflow.store import STEPS, Gone, Store, gone, load, open_store, s
 from earmark.model.provenance import ORIGINS, origins
 from earmark.registry.pipeline import RUN
 from earmark.registry.record import PLACE, records
-from earmark.storage.files import complete, file_digest, remove, write_json
+from earmark.storage.files import file_digest, remove, write_json
 from earmark.storage.printable import log_to_stderr, printable_lines
 
 log = logging.getLogger(__name__)
@@ -77,7 +75,7 @@ def run_step(name: str, arguments: dict[str, Any]) -> dict[str, float]:
     """Run a component's stage and write pointer and metrics into its output artifacts; return the metrics."""
     if arguments.get("run"):
         os.environ[RUN] = arguments["run"]
-    with _plain(name):
+    with plain(name):
         step, store = Step.of(name, arguments), open_store(arguments["store"])
         with _held(step):
             pointer, metrics = _recall(step, store) or _make(step, store, arguments)
@@ -87,78 +85,8 @@ def run_step(name: str, arguments: dict[str, Any]) -> dict[str, float]:
     return metrics
 
 
-def unite(parts: list[Any], output: Any) -> None:
-    """One pointer to the files of all parts. Errors: as `Pointer.union`."""
-    with _plain("gather"):
-        whole = Pointer.union(Pointer.read(Path(part.path)) for part in parts)
-    write_json(Path(output.path), whole.content)
-    output.metadata |= {"digest": whole.digest, "store": whole.store}
-
-
-def fetch(output: Any, file: str, target: str) -> None:
-    """One file of what a step put into its output artifact."""
-    pointer = Pointer.read(Path(output.path))
-    (found,) = [one for one in pointer.files if one.path == file]
-    with tempfile.TemporaryDirectory() as scratch:
-        load(Pointer(pointer.store, (found,)), Path(scratch) / "part", open_store(pointer.store))
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(Path(scratch) / "part" / file, target)
-
-
-def log_curve(output: Any, curve: Any) -> None:
-    """The first corpus's receiver operating characteristic into a ClassificationMetrics artifact; bona fide is the positive class."""
-    with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch) / "det.csv"
-        fetch(output, place.name, str(place))
-        table = pd.read_csv(place)
-    own = table[table["corpus"] == table["corpus"].iloc[0]].iloc[::-1]
-    curve.log_roc_curve(own["false_alarm"].tolist(), (1 - own["miss"]).tolist(), own["threshold"].tolist())
-
-
-def run_promotion(arguments: dict[str, Any]) -> None:
-    """Promote as the gate's decision, an artifact, says."""
-    from earmark.registry.promote import promote
-
-    with _plain("promote"), tempfile.TemporaryDirectory() as scratch:
-        decision = Path(scratch) / "decision.json"
-        fetch(arguments["decision"], decision.name, str(decision))
-        promote(_tracking(arguments["tracking"]), decision)
-
-
-def run_report(state: str, error: str, store: str, run: str, tracking: str) -> None:
-    """Say how a pipeline run ended and where its results are."""
-    with _plain("report"):
-        server = _tracking(tracking)
-    log.info("run %s: %s%s", run, state, f": {error}" if error else "")
-    log.info("artifacts: %s; runs and models: %s, experiment %s", store, server.uri if server.enabled else "not tracked", server.experiment)
-
-
-def run_fetch(model: str, tracking: str, store: str, output: Any) -> None:
-    """Put a model of the registry into the store and a pointer to it into an artifact."""
-    from earmark.registry.fetch import fetch as fetch_model
-
-    with _plain("fetch_model"), tempfile.TemporaryDirectory() as scratch:
-        folder = fetch_model(_tracking(tracking), model, Path(scratch) / "models")
-        pointer = save(folder, open_store(store), Path(scratch) / "packs")
-    write_json(Path(output.path), pointer.content)
-    output.metadata |= {"digest": pointer.digest, "store": store, "model": model}
-
-
-def join_verdicts(parts: list[Any], place: str) -> dict[str, float]:
-    """Write the lines of all workers to one file; count the answers."""
-    from earmark.verdict.batch import count, read_verdicts
-
-    with _plain("list_verdicts"), tempfile.TemporaryDirectory() as scratch:
-        whole = Pointer.union(Pointer.read(Path(part.path)) for part in parts)
-        load(whole, Path(scratch) / "verdicts", open_store(whole.store))
-        found = read_verdicts(Path(scratch) / "verdicts")
-    with complete(Path(place)) as aside:
-        aside.write_text("".join(f"{one.model_dump_json()}\n" for one in found))
-    return count(found)
-
-
 @contextmanager
-def _plain(name: str) -> Iterator[None]:
+def plain(name: str) -> Iterator[None]:
     """Log as the command line does; what the user can mend ends the step with one line and no traceback."""
     log_to_stderr(force=True)
     try:
@@ -167,7 +95,8 @@ def _plain(name: str) -> Iterator[None]:
         sys.exit(printable_lines(f"error: {name}: {error}"))
 
 
-def _tracking(text: str) -> params.TrackingParams:
+def tracking_of(text: str) -> params.TrackingParams:
+    """The section `tracking` from a component's argument. Errors: InputError."""
     return params.parse({"tracking": _parse("tracking", text)}, "argument tracking").tracking
 
 

@@ -11,8 +11,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression
-from scipy.special import xlogy
 
 from earmark import InputError
 
@@ -240,6 +238,9 @@ def cllr(curve: DetectionCurve) -> float:
 
 def min_cllr(curve: DetectionCurve) -> float:
     """Least Cllr in bits that any rising calibration of these scores has: isotonic regression (Brümmer and du Preez 2006)."""
+    from scipy.optimize import isotonic_regression  # of no use to a verdict, which would wait for scipy to load
+    from scipy.special import xlogy
+
     bonafide, spoof = np.diff(curve.rejected) / curve.rejected[-1], -np.diff(curve.accepted) / curve.accepted[0]
     held = np.flatnonzero(bonafide + spoof)
     bonafide, spoof = bonafide[held], spoof[held]
