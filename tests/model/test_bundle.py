@@ -108,6 +108,12 @@ def test_scores_that_have_changed_or_turned_round_are_refused(copy, tiny, monkey
         bundle.load(copy, tiny.compute)
 
 
+def test_a_model_of_an_earlier_schema_is_to_be_packaged_again(copy, tiny):
+    mend(copy, schema=bundle.SCHEMA - 1)
+    with pytest.raises(InputError, match=f"schema {bundle.SCHEMA - 1}, of an earlier version of earmark: package the model again"):
+        bundle.load(copy, tiny.compute)
+
+
 def test_a_newer_schema_or_no_model_at_all_is_said(copy, tiny, tmp_path):
     mend(copy, schema=bundle.SCHEMA + 1)
     with pytest.raises(InputError, match=f"schema {bundle.SCHEMA + 1}, this version reads up to {bundle.SCHEMA}: upgrade"):

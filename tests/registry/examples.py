@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
+from earmark.model.manifest import SCHEMA
 from earmark.storage.files import write_table
 
 
@@ -22,7 +23,7 @@ def make_bundle(folder: Path, seed: int, licence: str = "CC-BY-4.0", passed: boo
         shutil.copy(weights, folder / "detector/model.safetensors")
     files = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*.safetensors"))}
     manifest = {
-        "schema": 1,
+        "schema": SCHEMA,
         "files": files,
         "orientation": {"cm_score": "higher = more bona fide"},
         "calibration": {"slope": 1.0, "intercept": 0.0},

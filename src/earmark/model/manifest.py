@@ -7,7 +7,7 @@ from typing import Any
 
 from earmark import InputError
 
-SCHEMA = 1
+SCHEMA = 2  # 1: settings of the first layout
 MANIFEST = "manifest.json"
 KEYS = ("schema", "files", "orientation", "calibration", "sources", "corpora", "params", "code", "self_test")
 
@@ -26,6 +26,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not readable ({error}): fetch the model again, or package it again") from error
     if manifest.get("schema", 0) > SCHEMA:
         raise InputError(f"{path} has schema {manifest['schema']}, this version reads up to {SCHEMA}: upgrade earmark")
+    if manifest.get("schema", SCHEMA) < SCHEMA:
+        raise InputError(f"{path} has schema {manifest['schema']}, of an earlier version of earmark: package the model again")
     if lacking := [key for key in KEYS if key not in manifest]:
         raise InputError(f"{path} lacks {', '.join(lacking)}: package the model again")
     return manifest | {"digest": hashlib.sha256(content).hexdigest()}
