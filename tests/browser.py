@@ -1,8 +1,10 @@
 """A browser for pages."""
 
+import atexit
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,16 +25,23 @@ class Opened:
         return self.page.evaluate(program)
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[object]:
-    if not CHROMIUM:
-        pytest.skip("needs Chromium to open pages")
+@cache
+def launched() -> object:
+    """One browser a process: Playwright starts once."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    driver = sync_playwright().start()
+    chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    atexit.register(driver.stop)
+    atexit.register(chromium.close)
+    return chromium
+
+
+@pytest.fixture(scope="session")
+def browser() -> object:
+    if not CHROMIUM:
+        pytest.skip("needs Chromium to open pages")
+    return launched()
 
 
 @pytest.fixture
