@@ -20,7 +20,7 @@ def download(
     list_: Annotated[bool, typer.Option("--list", help="print what is known by name")] = False,
     params_file: ParamsFile = PARAMS,
 ) -> None:
-    """Fetch corpora and weights, verified and unpacked, each into a folder of its own; a killed download goes on where it was."""
+    """Fetch corpora and weights, verified and unpacked, each into a folder of its own; an interrupted download resumes."""
     from earmark.cli import download as command
 
     if list_:

@@ -75,6 +75,9 @@ class _Bound:
     def refuse(self, reason: str) -> InputError:
         return InputError(f"{self.title}: {reason}; nothing of it is kept")
 
+    def refuse_link(self, name: str) -> InputError:
+        return self.refuse(f"its link {name!r} leads out of the folder, or to no file of it")
+
     def hold(self, size: int) -> None:
         if size > self.most:
             limits = f"download.max_unpacked_gb = {self.params.max_unpacked_gb:g}, download.max_ratio = {self.params.max_ratio:g}"
@@ -150,7 +153,7 @@ def _unpack_tar(stream: _Forward, root: Path, bound: _Bound) -> None:
             if member.issym():
                 target = os.path.normpath(os.path.join(os.path.dirname(member.name), member.linkname))
                 if target == ".." or target.startswith(("/", "../")):
-                    raise bound.refuse(f"its link {member.name!r} leads out of the folder, or to no file of it")
+                    raise bound.refuse_link(member.name)
                 links.append(member)
             else:
                 _extract(archive, member, root, bound)
@@ -162,14 +165,13 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, root: Path, boun
     """A file, folder or hard link; its name is known to stay inside. tarfile's data filter is not asked: Python 3.11.2 has none."""
     if not (member.isreg() or member.isdir() or member.islnk()):
         raise bound.refuse(f"its entry {member.name!r} is neither file, folder nor link")
-    out = member.islnk() and (member.linkname.startswith("/") or ".." in PurePosixPath(member.linkname).parts)
+    if member.islnk() and (member.linkname.startswith("/") or ".." in PurePosixPath(member.linkname).parts):
+        raise bound.refuse_link(member.name)
     try:
-        if out:
-            raise KeyError(member.linkname)
         with writing(root / member.name):
             archive.extract(member, root, set_attrs=False)
     except KeyError:
-        raise bound.refuse(f"its link {member.name!r} leads out of the folder, or to no file of it") from None
+        raise bound.refuse_link(member.name) from None
 
 
 def _make_links(links: list[tarfile.TarInfo], root: Path, bound: _Bound) -> None:
@@ -184,7 +186,7 @@ def _make_links(links: list[tarfile.TarInfo], root: Path, bound: _Bound) -> None
     for link in links:
         path = root / link.name
         if not path.exists() or not path.resolve(strict=True).is_relative_to(root.resolve()):
-            raise bound.refuse(f"its link {link.name!r} leads out of the folder, or to no file of it")
+            raise bound.refuse_link(link.name)
 
 
 def _unpack_zip(path: Path, root: Path, bound: _Bound) -> None:
