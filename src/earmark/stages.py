@@ -199,17 +199,12 @@ def run(name: str, params: Params, workspace: Path = Path(), **options: str) -> 
         log.info("%s: nothing to do with these settings", name)
         return {}
     sections = {section: getattr(params, section) for section in stage.sections}
-    metrics = _tracked(lambda: stage.function(**sections, **paths, **options), stage, params, workspace, paths, options)
+    function = stage.function
+    if stage.tracked and params.tracking.enabled and os.environ.get("RANK", "0") == "0":  # the first of processes that train together
+        from earmark.registry.tracking import tracked
+
+        metrics = tracked(lambda: function(**sections, **paths, **options), name, sections, params.tracking, workspace, paths, options)
+    else:
+        metrics = function(**sections, **paths, **options)
     log.info("%s: %s", name, ", ".join(f"{key} {value:g}" for key, value in metrics.items()))
     return metrics
-
-
-def _tracked(
-    call: Callable[[], Flat], stage: Stage, params: Params, workspace: Path, paths: dict[str, Path], options: dict[str, str]
-) -> Flat:
-    """Run a stage, with tracking around it where that is wanted; of processes that train together the first alone is tracked."""
-    if not stage.tracked or not params.tracking.enabled or os.environ.get("RANK", "0") != "0":
-        return call()
-    from earmark.registry.tracking import tracked
-
-    return tracked(call, stage, params, workspace, paths, options)

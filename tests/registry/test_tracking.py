@@ -72,7 +72,8 @@ def small(stage: Stage, tracking, workspace: Path, call):
     """Track a call as that stage."""
     output = workspace / "output"
     params = Params(tracking=tracking)
-    return tracked(lambda: call(output), stage, params, workspace, {"output": output}, {})
+    sections = {section: getattr(params, section) for section in stage.sections}
+    return tracked(lambda: call(output), stage.name, sections, params.tracking, workspace, {"output": output}, {})
 
 
 def say_and_write(output: Path) -> dict[str, float]:

@@ -132,3 +132,8 @@ def test_sources_with_one_utterance_are_named(caplog):
         assert count_pairs(rows, ("a", "b", "c"), TracerParams.model_validate({"training": {"batch_size": 6}})) == 2
     assert "one utterance: b" in caplog.text
     assert count_pairs(rows, ("a", "b", "c"), TracerParams.model_validate({"dispersion": {"n_pair": 0.0}})) == 0
+
+
+def test_a_member_that_is_not_there_is_named_with_those_that_are(traced, tiny):
+    with pytest.raises(InputError, match=r"--member lstm: tracer\.members has conformer, aasist, lfcc_gmm"):
+        stages.run("train_tracer", tiny, traced, member="lstm")

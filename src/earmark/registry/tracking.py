@@ -11,19 +11,16 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from earmark import InputError
 from earmark.model.provenance import commit, data, digest
-from earmark.params import Params, Section, TrackingParams
+from earmark.params import Section, TrackingParams
 from earmark.registry.pipeline import Home, now, who
 from earmark.registry.publish import BUSY, SENT, connected_home, publish_locked, run_of, send_rows
 from earmark.registry.record import PLACE, Record, Row, Task, flat_metrics, output_digest
 from earmark.registry.server import client_environment, environment
 from earmark.storage.files import file_digest, read_table
-
-if TYPE_CHECKING:
-    from earmark.stages import Stage
 
 log = logging.getLogger(__name__)
 MLFLOW_CHARACTERS = 36  # of a dataset's digest
@@ -32,37 +29,37 @@ FAILED_SECONDS = 5  # that a stage which failed waits until that is sent
 
 def tracked(
     call: Callable[[], dict[str, float]],
-    stage: "Stage",
-    params: Params,
+    stage: str,
+    sections: Mapping[str, Any],
+    tracking: TrackingParams,
     workspace: Path,
     paths: Mapping[str, Path],
     options: Mapping[str, str],
 ) -> dict[str, float]:
     """Run a stage's call; its metrics, params, reports and corpora end up in MLflow.
 
-    `paths` are the stage's inputs and its output. A stage that fails is shown as failed where the server was there meanwhile.
+    `call` has imported what it needs, since another thread imports MLflow meanwhile. `sections` are the params that it uses, `paths` its
+    inputs and its output. A stage that fails is shown as failed where the server was there meanwhile.
     """
-    _ = stage.function  # imported before another thread imports MLflow
-    task = _task(stage, params, workspace, paths, options)
-    with environment(client_environment(params.tracking)):
-        live = Live(params.tracking, task)
+    task = _task(stage, sections, workspace, paths, options)
+    with environment(client_environment(tracking)):
+        live = Live(tracking, task)
         live.start()
         try:
             with _listening(live):
                 metrics = call()
         except BaseException as error:
             live.end(End("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"))
-            live.join(min(FAILED_SECONDS, params.tracking.wait_seconds))
+            live.join(min(FAILED_SECONDS, tracking.wait_seconds))
             raise
         live.end(End("FINISHED", _record(live, metrics, workspace, paths)))
-        _wait(live, params.tracking.wait_seconds)
+        _wait(live, tracking.wait_seconds)
     return metrics
 
 
-def _task(stage: "Stage", params: Params, workspace: Path, paths: Mapping[str, Path], options: Mapping[str, str]) -> Task:
-    sections = flatten({name: getattr(params, name) for name in stage.sections})
+def _task(stage: str, sections: Mapping[str, Any], workspace: Path, paths: Mapping[str, Path], options: Mapping[str, str]) -> Task:
     trials = file_digest(paths["protocol"]) if "protocol" in paths else ""
-    return Task(stage.name, Home.of(workspace), now(), commit(workspace), who(), sections, trials, dict(options))
+    return Task(stage, Home.of(workspace), now(), commit(workspace), who(), flatten(dict(sections)), trials, dict(options))
 
 
 def _record(live: "Live", metrics: Mapping[str, float], workspace: Path, paths: Mapping[str, Path]) -> Path | None:
