@@ -12,10 +12,10 @@ from typing import Any
 import boto3
 import numpy as np
 from boto3.s3.transfer import TransferConfig
-from timing import row, seconds, show
 
 from earmark.download.fetch import fetch
 from earmark.params import DownloadParams
+from timing import row, seconds, show
 
 MEGABYTES, TURNS = 128, 6
 

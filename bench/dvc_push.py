@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 import soundfile as sf
 from rich.progress import track
-from timing import row, seconds, show
 
 from earmark.audio.decode import probe
 from earmark.corpora.folder import read
 from earmark.features.shards import precompute
 from earmark.params import AudioParams, CqtParams, DecodingParams, ShardingParams
+from timing import row, seconds, show
 
 if TYPE_CHECKING:
     from object_store import S3

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import soundfile as sf
 import torch
-from timing import row, seconds, show
 
 from earmark.audio.decode import probe
 from earmark.features.clips import Clips, disturbed
 from earmark.features.cqt import Cqt, reference
 from earmark.features.shards import Features, precompute
 from earmark.params import AudioParams, AugmentationParams, CqtParams, DecodingParams, ShardingParams, SpectrogramParams
+from timing import row, seconds, show
 
 CLIPS, SECONDS, BATCH = 192, 4.04, 16
 COPIES, MOST_GB = 18, 1.5  # of each clip where memory is measured: eight shards

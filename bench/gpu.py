@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from timing import row, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from earmark.params import LossParams
 from earmark.training.losses import DetectorLoss
 from scoring import BINS, FRAMES, SAMPLES, xlsr_size
+from timing import row, seconds
 
 SIZE = 8192  # of the matrices that measure the card
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_curve
-from timing import row, seconds, show
 
 from earmark.metrics.bootstrap import Clusters, difference, draws, intervals
 from earmark.metrics.detection import Ranked, act_dcf, cllr, eer, min_cllr, min_dcf
 from earmark.metrics.tracing import Traced
+from timing import row, seconds, show
 
 TRIALS, BONAFIDE = 600_000, 60_000
 RESAMPLED, SPEAKERS, SOURCES, RESAMPLES = 71_000, 67, 13, 1_000

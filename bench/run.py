@@ -3,17 +3,17 @@
 import sys
 from pathlib import Path
 
-import dvc_push
-import gpu
-import steps
 from rich.console import Console
-from timing import show
 
 import download
+import dvc_push
 import features
+import gpu
 import metrics
 import scoring
+import steps
 import tracing
+from timing import show
 
 
 def main() -> None:

@@ -6,11 +6,11 @@ Run: python bench/scoring.py.
 from typing import Any
 
 import torch
-from timing import row, seconds, show
 
 from earmark.networks.wav2vec2 import configuration
 from earmark.networks.wavespec import WaveSpec
 from earmark.params import EncoderParams, WaveSpecParams
+from timing import row, seconds, show
 
 CLIPS, BATCH, SAMPLES, FRAMES, BINS = 8, 8, 64_600, 201, 84
 XLSR = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "conv_dim": (512,) * 7,

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import soundfile
-from timing import row, show
 
 from earmark import params, stages
 from earmark.storage.files import write_table
+from timing import row, show
 
 FILES, SECONDS, HOURS, CORES = 20, 30, 40.0, ("0", "1")
 LEAST = 1.7

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from timing import seconds, show
 
 from earmark import params, stages
 from earmark.kubeflow.store import open_store, save
+from timing import seconds, show
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS, REPEATS = 40, 5

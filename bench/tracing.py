@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.linalg import sqrtm
-from timing import row, seconds, show
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from earmark.corpora.sources import UNSEEN, Rows
@@ -42,6 +41,7 @@ from earmark.training.loop import Runner, State, fit
 from earmark.training.objectives import Dispersion
 from earmark.training.trace import TracerTask
 from scoring import SAMPLES, XLSR
+from timing import row, seconds, show
 
 LAYER, CLIPS = 5, 4
 TRAIN, ASKED, WIDTH, SOURCES = 11_100, 34_000, 304, 24  # MLAAD's source tracing, embeddings of both networks

@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
-import realset_tracing
-import realset_verdicts
-from peers import cheap_cues, lfcc_gmm
 from rich.console import Console
 
+import realset_tracing
+import realset_verdicts
 from earmark.evaluation.evaluate import Settings, evaluate_tables
 from earmark.storage.files import read_table
+from peers import cheap_cues, lfcc_gmm
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = (688, 689, 690)
