@@ -17,8 +17,8 @@ from earmark import stages
 from earmark.features.shards import Features
 from earmark.params import Params
 from earmark.params.run import merge
-from earmark.registry.moved import locked
 from earmark.storage.files import read_table
+from earmark.storage.locks import locked
 
 if TYPE_CHECKING:
     from object_store import S3

@@ -6,11 +6,11 @@ import pytest
 
 from earmark import InputError
 from earmark.params import TrackingParams
-from earmark.registry.moved import locked
 from earmark.registry.pipeline import PARENT, PIPELINE, Home, runs
 from earmark.registry.publish import OUTPUT, metric_name, publish, run_of, send_rows, sync
 from earmark.registry.record import LOCK, PLACE, Record, Row, Task, output_digest, read, records
 from earmark.registry.server import UnreachableError, address, connected, shown
+from earmark.storage.locks import locked
 
 DATASET = {"name": "tiny", "digest": "ab" * 10, "trials": "28", "source": '{"https://example.org/tiny.zip": "ab"}'}
 

@@ -3,12 +3,9 @@
 They are brought to where the artifacts lie now before anything is read, so that nothing is ever read from or written to the old place.
 """
 
-import fcntl
 import logging
-import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -23,22 +20,6 @@ PLACES = (  # columns that hold an artifact's address
     ("model_versions", "storage_location"),
 )
 REWRITE = "UPDATE {0} SET {1} = :new || substr({1}, length(:old) + 1) WHERE {1} = :old OR substr({1}, 1, length(:old) + 1) = :old || '/'"
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold a file's lock inside the block; yields False when another process holds it, unless told to wait."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        free = True
-    except BlockingIOError:
-        free = False
-    try:
-        yield free
-    finally:
-        os.close(handle)
 
 
 def bring_along(database: Path, experiment: str, artifacts: Path) -> None:
@@ -81,7 +62,7 @@ def _elsewhere(stated: str, artifacts: Path, home: Path) -> bool:
 
 
 def _names(folder: Path) -> set[str]:
-    return set(os.listdir(folder)) if folder.is_dir() else set()
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
 def _rewrite(connection: sqlite3.Connection, old: str, new: str) -> None:

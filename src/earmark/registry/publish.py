@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from earmark import InputError
 from earmark.params import TrackingParams
-from earmark.registry.moved import locked
 from earmark.registry.pipeline import PARENT, Home, only_run, runs
 from earmark.registry.record import LOCK, REPORTS, Record, Row, Task, read, records
 from earmark.registry.server import Store, UnreachableError, connected
 from earmark.storage.files import remove
+from earmark.storage.locks import locked
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run

@@ -13,7 +13,8 @@ from urllib.request import urlopen
 
 from earmark import InputError
 from earmark.params import TrackingParams
-from earmark.registry.moved import bring_along, locked
+from earmark.registry.moved import bring_along
+from earmark.storage.locks import locked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
