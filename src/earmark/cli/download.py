@@ -22,13 +22,13 @@ def show() -> None:
     for known in (catalogue().corpora, catalogue().weights):
         for name, source in known.items():
             size = f"{source.gigabytes:g}" if source.gigabytes else "–"
-            table.add_row(name, source.title, size, source.licence or "not known", _checksums(source), source.homepage)
+            table.add_row(name, source.title, size, source.licence or "not known", _checksums(name, source), source.homepage)
     Console().print(table)
 
 
-def _checksums(source: Known) -> str:
-    files = [part for entry in source.archives for part in entry.parts] + list(source.files)
-    known = sum(file.trusted for file in files)
+def _checksums(name: str, source: Known) -> str:
+    files = plan(name).files
+    known = sum(bool(file.digests) for file in files)
     return "pinned at first use" if source.folders or not known else "published" if known == len(files) else f"{known} of {len(files)}"
 
 

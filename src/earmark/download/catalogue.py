@@ -1,13 +1,13 @@
 """The registry of sources, sources.yaml: public corpora and weights with addresses, checksums, licence and layout."""
 
 import functools
-import hashlib
 from importlib.resources import files
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from earmark.params.strict import parse_yaml
+from earmark.storage.files import file_digest
 
 
 class _Entry(BaseModel):
@@ -23,24 +23,24 @@ class File(_Entry):
     md5: tuple[str, ...] = ()
 
     @property
-    def trusted(self) -> bool:
-        """Whether a digest of its bytes is known beforehand."""
-        return bool(self.sha256 or self.md5)
+    def digests(self) -> tuple[str, ...]:
+        """Digests of which its bytes have one, in words: the SHA-256 where it is known."""
+        return (f"sha256 {self.sha256}",) if self.sha256 else tuple(f"md5 {one}" for one in self.md5)
+
+    @property
+    def digest(self) -> str:
+        """The digests in words, for people who bring the file by hand."""
+        return " or ".join(self.digests) or "checksum not known"
 
     def fault(self, path: Path, sha256: str) -> str | None:
         """Reason to refuse an arrived file; None when it has the expected digest."""
         size = path.stat().st_size
         if self.bytes not in (None, size):
             return f" has {size:,} bytes, not {self.bytes:,}: it is another file, or not whole"
-        kind, found, known = ("md5", _md5(path), self.md5) if self.md5 and not self.sha256 else ("sha256", sha256, (self.sha256,))
-        if not self.trusted or found in known:
+        found = f"md5 {file_digest(path, 'md5')}" if self.md5 and not self.sha256 else f"sha256 {sha256}"
+        if not self.digests or found in self.digests:
             return None
-        return f": wrong checksum: {kind} {found}, not {self.digest}; not used: fetch it again"
-
-    @property
-    def digest(self) -> str:
-        """The digest in words, for people who bring the file by hand."""
-        return f"sha256 {self.sha256}" if self.sha256 else f"md5 {' or '.join(self.md5)}" if self.md5 else "checksum not known"
+        return f": wrong checksum: {found}, not {self.digest}; not used: fetch it again"
 
 
 class Archive(_Entry):
@@ -72,11 +72,6 @@ class Catalogue(_Entry):
     def get(self, name: str) -> Known | None:
         """The source of this name, if it is known."""
         return self.corpora.get(name) or self.weights.get(name)
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 @functools.cache

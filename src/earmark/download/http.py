@@ -27,26 +27,25 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 UNKNOWN_HOST = "its host is not known here"
 BACKOFF_SECONDS = 1.0  # ours: after a first failure, doubled with each
 LONGEST_BACKOFF = 60.0  # ours
-LONGEST_WAIT = 600.0  # ours: seconds that a server may ask for
 LASTING_RETRIES = 2  # ours: where there is no network, what to do instead should be said soon
 STRONG_SECONDS = 60  # RFC 7232, 2.2.2: a date so much older than the answer tells every change
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # what a kill leaves is whole, what a crash of the machine leaves may not be
 
 
 class TransientError(Exception):
-    """A failure that may pass; `wait` seconds are what the server asks for, if it does."""
-
-    def __init__(self, reason: str, wait: float = 0.0):
-        super().__init__(reason)
-        self.wait = wait
+    """A failure that may pass."""
 
 
 class Stream:
     """A file on its way to `path`. Beside it `.json` keeps of which version its first bytes are: size, validator, boot of the machine."""
 
     def __init__(self, file: File, path: Path, params: DownloadParams, meter: Meter):
-        self.file, self.path, self.params, self.meter = file, path, params, meter
-        self.title, self.counted = shown(file.address), 0
+        self.file = file
+        self.path = path
+        self.params = params
+        self.meter = meter
+        self.title = shown(file.address)
+        self.counted = 0
         self._state = path.with_name(f"{path.name}.json")
 
     def fetch(self) -> None:
@@ -64,35 +63,33 @@ class Stream:
     def _attempt(self) -> None:
         """Ask for the rest where the bytes here are surely the first ones of the same file, or where its digest will tell."""
         kept = json.loads(self._state.read_text()) if self._state.exists() else {}
-        sure = self.file.trusted or (kept.get("strong") and kept["boot"] == _boot() and kept["address"] == self.title)
+        sure = self.file.digests or (kept.get("tag") and kept["boot"] == _boot() and kept["address"] == self.title)
         start = _length(self.path) if sure and kept.get("size") else 0
         if start and start == kept["size"]:
             return self.meter.skip(start)
         headers = {"Range": f"bytes={start}-"} if start else {}
-        if start and kept["strong"]:
+        if start and kept["tag"]:
             headers["If-Range"] = kept["tag"]
         with _get(self.file.address, headers, self.params.timeout_seconds) as answer:
-            told = {"address": self.title, "size": _size(answer), "tag": _tag(answer), "strong": _is_strong(answer), "boot": _boot()}
-            resumes = start and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-            if start and (told["size"], told["tag"]) != (kept["size"], kept["tag"]):
+            told = {"address": self.title, "size": _size(answer), "tag": _validator(answer), "boot": _boot()}
+            changed = start and (told["size"], told["tag"]) != (kept["size"], kept["tag"])
+            if changed:
                 log.warning("%s changed since its first bytes were fetched: it is fetched anew", self.title)
-                resumes = False
-            if answer.status_code != 200 and not resumes:
+            if answer.status_code == 200:
+                self._write(answer, 0, told)
+            elif changed or not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
                 self.path.unlink(missing_ok=True)
                 raise TransientError("the server has no such rest of it")
-            self._write(answer, start if resumes else 0, told)
+            else:
+                self._write(answer, start, told)
 
     def _write(self, answer: requests.Response, start: int, told: dict[str, Any]) -> None:
         size = told["size"]
-        if None not in (self.file.bytes, size) and size != self.file.bytes:
-            raise InputError(f"{self.title} has {size:,} bytes, not {self.file.bytes:,}: it is another file, or not whole")
         self.meter.expect(None if self.counted else size)
         self.meter.skip(start - self.counted)
         self.counted = start
-        if not start:
-            self.path.unlink(missing_ok=True)  # before the state says otherwise
-        write_json(self._state, told)
-        with self.path.open("ab") as stream:
+        with self.path.open("ab" if start else "wb") as stream:
+            write_json(self._state, told)  # after the bytes of another version are gone
             for chunk in _chunks(answer):
                 stream.write(chunk)
                 self.counted += len(chunk)
@@ -104,8 +101,7 @@ class Stream:
         retries = min(self.params.retries, LASTING_RETRIES) if str(error) == UNKNOWN_HOST else self.params.retries
         if failures > retries:
             raise RemoteError(f"{self.title}: {error} ({failures} times): check network and address, then run it again") from None
-        backoff = min(BACKOFF_SECONDS * 2 ** (failures - 1), LONGEST_BACKOFF) * random.uniform(0.5, 1)
-        wait = max(backoff, error.wait)
+        wait = min(BACKOFF_SECONDS * 2 ** (failures - 1), LONGEST_BACKOFF) * random.uniform(0.5, 1)
         log.warning("%s: %s; trying again in %.1f s", self.title, error, wait)
         if self.meter.stopped.wait(wait):
             raise StoppedError from None
@@ -125,8 +121,7 @@ def _get(address: str, headers: dict[str, str], timeout: float) -> Iterator[requ
         raise InputError(f"{shown(address)}: not an address that can be asked ({type(error).__name__})") from None
     with answer:
         if answer.status_code in TRANSIENT:
-            asked = answer.headers.get("Retry-After", "")
-            raise TransientError(f"the server answers {answer.status_code}", min(float(asked), LONGEST_WAIT) if asked.isdigit() else 0.0)
+            raise TransientError(f"the server answers {answer.status_code}")
         if answer.status_code >= 400 and answer.status_code != 416:
             raise RemoteError(f"{shown(address)}: {refusal(answer.status_code, CREDENTIALS)}")
         yield answer
@@ -143,24 +138,19 @@ def _chunks(answer: requests.Response) -> Iterator[bytes]:
 
 def _size(answer: requests.Response) -> int | None:
     """Bytes of the whole file, if the server says."""
-    ranged = answer.status_code != 200
-    said = answer.headers.get("Content-Range", "").rpartition("/")[2] if ranged else answer.headers.get("Content-Length", "")
+    said = answer.headers.get("Content-Range", answer.headers.get("Content-Length", "")).rpartition("/")[2]
     return int(said) if said.isdigit() else None
 
 
-def _tag(answer: requests.Response) -> str | None:
-    return answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-
-
-def _is_strong(answer: requests.Response) -> bool:
-    """Whether the tag tells every change (RFC 9110, 8.8.1), as a weak ETag or a date of just now does not."""
+def _validator(answer: requests.Response) -> str | None:
+    """The ETag or date, if it tells every change (RFC 9110, 8.8), as a weak ETag or a date of just now does not."""
     if tag := answer.headers.get("ETag"):
-        return not tag.startswith("W/")
+        return None if tag.startswith("W/") else tag
     try:
         changed, now = (parsedate_to_datetime(answer.headers[name]) for name in ("Last-Modified", "Date"))
-        return (now - changed).total_seconds() >= STRONG_SECONDS
+        return answer.headers["Last-Modified"] if (now - changed).total_seconds() >= STRONG_SECONDS else None
     except (KeyError, ValueError, TypeError):
-        return False
+        return None
 
 
 def _length(path: Path) -> int:
@@ -173,8 +163,7 @@ def _boot() -> str:
 
 def _reason(error: Exception) -> str:
     """In words: the error's own text holds the address, with whatever is secret in it."""
-    text, late = type(error).__name__ + str(error), "no answer in time"
-    for sign, reason in (("NameResolution", UNKNOWN_HOST), ("imeout", late), ("timed out", late)):
-        if sign in text:
-            return reason
-    return "connection refused or broken off"
+    text = type(error).__name__ + str(error)
+    if "NameResolution" in text:
+        return UNKNOWN_HOST
+    return "no answer in time" if "imeout" in text or "timed out" in text else "connection refused or broken off"

@@ -46,9 +46,12 @@ class Pins:
             write_json(self.path, addresses | before)
 
     def _read(self) -> dict[str, Any]:
-        if not self.path.exists():
-            return {}
-        try:
-            return json.loads(self.path.read_text())
-        except ValueError:
-            raise InputError(f"{self.path} is damaged: mend it, or remove it to pin anew") from None
+        return read_json(self.path, "mend it, or remove it to pin anew")
+
+
+def read_json(path: Path, advice: str) -> dict[str, Any]:
+    """Content of a JSON file, empty where there is none. Errors: InputError with `advice` when it is damaged."""
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        raise InputError(f"{path} is damaged: {advice}") from None

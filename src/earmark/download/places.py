@@ -5,7 +5,8 @@ import glob
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,18 +16,14 @@ from earmark import InputError
 from earmark.download.catalogue import File
 from earmark.download.http import Stream
 from earmark.download.progress import Meter, each
-from earmark.download.unpack import CHUNK, writing
+from earmark.download.unpack import CHUNK, leads_out, writing
 from earmark.params import DownloadParams
-from earmark.storage.files import remove
 from earmark.storage.redact import refuse_secrets, shown
 from earmark.storage.s3errors import explained, refusal, told
 
-SCHEMES = ("https", "http", "s3", "hf", "dvc")
+HUB = re.compile(r"hf://(?P<datasets>datasets/)?(?P<repository>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<path>.*))?")
+DVC = re.compile(r"dvc://(?P<repository>.+)@(?P<revision>[^/@]+)(/(?P<path>.*))?")
 HUB_CREDENTIALS = "set HF_TOKEN to a token that may read it, and accept its terms on its page if it has any"
-DVC_FORM = "write dvc://REPOSITORY@REVISION/PATH, where REPOSITORY is a folder or an address of git"
-
-
-Get = Callable[[str, Path], None]  # writes one entry to a path
 
 
 @dataclass(frozen=True)
@@ -42,15 +39,15 @@ class Fetched:
 def is_local(address: str) -> bool:
     """Whether it is a folder or file of this machine. Errors: InputError for a scheme that is not known."""
     scheme, separator, _ = address.partition("://")
-    if separator and scheme not in SCHEMES:
-        raise InputError(f"{scheme}://: not known; write {', '.join(f'{one}://' for one in SCHEMES)} or a path")
+    if separator and scheme not in PLACES:
+        raise InputError(f"{scheme}://: not known; write {', '.join(f'{one}://' for one in PLACES)} or a path")
     return not separator
 
 
 def name_of(address: str) -> str:
     """Name of the one file at an address. Errors: InputError when it has none."""
     name = PurePosixPath(address if is_local(address) else unquote(urlsplit(address).path)).name
-    if not name or name == "..":
+    if not name or leads_out(name):
         raise InputError(f"{shown(address)}: names no file")
     return name
 
@@ -63,26 +60,16 @@ def fetch(file: File, folder: Path, pinned: str | None, params: DownloadParams, 
     refuse_secrets(file.address)
     if is_local(file.address):
         return _local(Path(file.address))
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    scheme = file.address.partition("://")[0]
-    if scheme in ("http", "https"):
-        name = name_of(file.address)
-        Stream(file, folder / name, params, meter).fetch()
-        return Fetched(folder, {name: file})
-    place = {"s3": _s3, "hf": _hub, "dvc": _dvc}[scheme]
-    return place(file.address, folder, pinned, params, meter)
+    return PLACES[file.address.partition("://")[0]](file, folder, pinned, params, meter)
 
 
 def exact(address: str, revision: str | None) -> str:
     """The address of just the revision that was fetched, from which the same bytes come again."""
-    if revision is None:
+    found = HUB.fullmatch(address) or DVC.fullmatch(address)
+    if found is None or revision is None:
         return address
-    if address.startswith("hf://"):
-        kind, repository, _, path = _split_hub(address)
-        return f"hf://{'datasets/' if kind == 'dataset' else ''}{repository}@{revision}/{path}".rstrip("/")
-    repository, _, path = _split_dvc(address)
-    return f"dvc://{repository}@{revision}/{path}"
+    path = f"/{found['path']}" if found["path"] else ""
+    return f"{address[: found.end('repository')]}@{revision}{path}"
 
 
 def _local(path: Path) -> Fetched:
@@ -93,40 +80,46 @@ def _local(path: Path) -> Fetched:
     return Fetched(root, {file.relative_to(root).as_posix(): File(address=str(file)) for file in found}, local=True)
 
 
-def _version(folder: Path, version: str) -> Path:
-    """The folder for files of one version; what an earlier run fetched of another one goes."""
-    own = folder / hashlib.sha256(version.encode()).hexdigest()[:16]
-    with writing(own):
-        own.mkdir(exist_ok=True)
-    for other in folder.iterdir():
-        if other != own:
-            remove(other)
-    return own
+def _http(file: File, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
+    name = name_of(file.address)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    Stream(file, folder / name, params, meter).fetch()
+    return Fetched(folder, {name: file})
 
 
-def _named(path: str, asked: str) -> str:
-    """Name of a file below the one, or the folder, that was asked for. Errors: InputError when it leads out."""
-    name = path.rpartition("/")[2] if path == asked else path.removeprefix(f"{asked.rstrip('/')}/" if asked else "")
-    if name.startswith("/") or ".." in name.split("/"):
-        raise InputError(f"{asked}: its file {path!r} leads out of the folder")
-    return name
+def _version(*version: str) -> str:
+    """Name of the folder that files of one version are fetched to."""
+    return hashlib.sha256("\n".join(version).encode()).hexdigest()[:16]
 
 
-def _bring_missing(fetched: Fetched, entries: list[str], get: Get, params: DownloadParams, meter: Meter) -> Fetched:
-    """Get each entry that an earlier run has not brought, several at a time; each is complete or absent."""
+def _named(asked: str, listed: Collection[str], missing: str) -> dict[str, str]:
+    """The path that was asked for, or all below it, by name. Errors: InputError when there are none, or one leads out of the folder."""
+    prefix = f"{asked.rstrip('/')}/" if asked else ""
+    found = {path.removeprefix(prefix): path for path in listed if path.startswith(prefix)}
+    if asked in listed:
+        found = {asked.rpartition("/")[2]: asked}
+    if not found:
+        raise InputError(missing)
+    if outside := [path for name, path in found.items() if leads_out(name)]:
+        raise InputError(f"{asked}: its file {outside[0]!r} leads out of the folder")
+    return found
 
-    def bring(named: tuple[str, str]) -> None:
-        entry, target = named[0], fetched.root / named[1]
+
+def _bring_missing(root: Path, found: dict[str, str], get: Callable[[str, Path], None], connections: int, meter: Meter) -> None:
+    """Get each file that an earlier run has not brought, several at a time; each is complete or absent."""
+
+    def bring(name: str) -> None:
+        target = root / name
         if target.exists():
             return meter.skip(target.stat().st_size)
         aside = target.with_name(f".{target.name}.part")
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            get(entry, aside)
+            get(found[name], aside)
             os.replace(aside, target)
 
-    each(bring, list(zip(entries, fetched.files, strict=True)), params.connections, meter)
-    return fetched
+    each(bring, found, connections, meter)
 
 
 def split_s3(address: str) -> tuple[str, str]:
@@ -148,39 +141,26 @@ def s3_client(params: DownloadParams) -> Any:
     return boto3.Session().client("s3", config=config)
 
 
-def _s3(address: str, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
-    """The object of this key, or all below it. boto3's transfer puts an object in its place when it is whole."""
+def _s3(file: File, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
+    """The object of this key, or all below it."""
     from boto3.s3.transfer import TransferConfig
 
-    bucket, key = split_s3(address)
-    client, prefix = s3_client(params), f"{key.rstrip('/')}/" if key else ""
-    with told(address):
+    bucket, key = split_s3(file.address)
+    client = s3_client(params)
+    with told(file.address):
         pages = list(client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key))
     listed = {item["Key"]: item for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")}
-    found = {key: listed[key]} if key in listed else {name: item for name, item in listed.items() if name.startswith(prefix)}
-    if not found:
-        raise InputError(f"{address}: no object has this key, and none lies below it: check the address")
-    own = _version(folder, "\n".join((address, *(f"{name} {item['ETag']}" for name, item in found.items()))))
+    found = _named(key, listed, f"{file.address}: no object has this key, and none lies below it: check the address")
+    own = folder / _version(file.address, *(f"{path} {listed[path]['ETag']}" for path in found.values()))
     transfer = TransferConfig(max_concurrency=params.connections if len(found) == 1 else 1, num_download_attempts=params.retries + 1)
 
     def get(name: str, path: Path) -> None:
         with told(f"s3://{bucket}/{name}"):
             client.download_file(bucket, name, str(path), Callback=meter.add, Config=transfer)
 
-    known = {_named(name, key): File(address=f"s3://{bucket}/{name}") for name in found}
-    meter.expect(sum(item["Size"] for item in found.values()))
-    return _bring_missing(Fetched(own, known), list(found), get, params, meter)
-
-
-def _split_hub(address: str) -> tuple[str, str, str, str]:
-    """Kind (model, dataset), repository, revision and path."""
-    body = address.removeprefix("hf://")
-    kind = "dataset" if body.startswith("datasets/") else "model"
-    owner, name, *path = [*body.removeprefix("datasets/").split("/", 2), ""][:3]
-    name, _, revision = name.partition("@")
-    if not owner or not name:
-        raise InputError(f"{address}: write hf://owner/name@revision or hf://datasets/owner/name@revision, with /path if wanted")
-    return kind, f"{owner}/{name}", revision or "main", "".join(path).strip("/")
+    meter.expect(sum(listed[path]["Size"] for path in found.values()))
+    _bring_missing(own, found, get, params.connections, meter)
+    return Fetched(own, {name: File(address=f"s3://{bucket}/{path}") for name, path in found.items()})
 
 
 def _hub_reason(error: BaseException) -> str | None:
@@ -196,31 +176,33 @@ def _hub_reason(error: BaseException) -> str | None:
     return None
 
 
-def _hub(address: str, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
+def _hub(file: File, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
     """A repository, or one folder or file of it, at one commit. Credentials: HF_TOKEN."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.hf_api import RepoFile
 
-    kind, repository, revision, path = _split_hub(address)
+    if not (asked := HUB.fullmatch(file.address)):
+        form = "hf://owner/name@revision or hf://datasets/owner/name@revision, with /path if wanted"
+        raise InputError(f"{file.address}: write {form}")
+    repository, path = asked["repository"], (asked["path"] or "").strip("/")
+    at: dict[str, Any] = {"repo_type": "dataset" if asked["datasets"] else "model"}
     endpoint = os.environ.get("HF_ENDPOINT")
-    with explained(address, _hub_reason):
+    with explained(file.address, _hub_reason):
         api = HfApi(endpoint=endpoint)
-        commit = pinned or str(api.repo_info(repository, revision=revision, repo_type=kind).sha)
-        at: dict[str, Any] = {"repo_type": kind, "revision": commit}
-        listed = [entry for entry in api.list_repo_tree(repository, recursive=True, **at) if isinstance(entry, RepoFile)]
-    found = [entry for entry in listed if not path or entry.path == path or entry.path.startswith(f"{path}/")]
-    if not found:
-        raise InputError(f"{address}: holds no file {path}: check the address")
-    meter.expect(sum(entry.size for entry in found))
-    own = _version(folder, f"{address} {commit}")
+        at["revision"] = pinned or str(api.repo_info(repository, revision=asked["revision"] or "main", **at).sha)
+        tree = list(api.list_repo_tree(repository, recursive=True, **at))
+    listed = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+    found = _named(path, listed, f"{file.address}: holds no file {path}: check the address")
+    meter.expect(sum(listed[one].size for one in found.values()))
+    own = folder / _version(file.address, at["revision"])
     only = [glob.escape(path), f"{glob.escape(path)}/*"] if path else None
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings show addresses that hold passes to a file
     options: dict[str, Any] = {"endpoint": endpoint, "max_workers": params.connections, "tqdm_class": _counting(meter)}
-    with explained(address, _hub_reason), writing(own):
+    with explained(file.address, _hub_reason), writing(own):
         snapshot_download(repository, local_dir=own, allow_patterns=only, **at, **options)
-    digests = {entry.path: entry.lfs.sha256 if entry.lfs else None for entry in found}
-    known = {_named(name, path): File(address=f"{address}: {name}", sha256=digest) for name, digest in digests.items()}
-    return Fetched((own / path).parent if path in digests else own / path, known, commit)
+    digests = {one: getattr(listed[one].lfs, "sha256", None) for one in listed}
+    known = {name: File(address=f"{file.address}: {one}", sha256=digests[one]) for name, one in found.items()}
+    return Fetched((own / path).parent if path in listed else own / path, known, at["revision"])
 
 
 def _counting(meter: Meter) -> Any:
@@ -236,15 +218,6 @@ def _counting(meter: Meter) -> Any:
             meter.add(int(n or 0) if self.counts else 0)
 
     return Counting
-
-
-def _split_dvc(address: str) -> tuple[str, str, str]:
-    """Repository, revision and path."""
-    repository, at, rest = address.removeprefix("dvc://").rpartition("@")
-    revision, _, path = rest.partition("/")
-    if not at or not repository or not revision:
-        raise InputError(f"{shown(address)}: {DVC_FORM}")
-    return repository, revision, path.strip("/")
 
 
 def _dvc_reason(error: BaseException) -> str | None:
@@ -269,20 +242,21 @@ def _dvc_reason(error: BaseException) -> str | None:
     return next((reason for kinds, reason in reasons if isinstance(error, kinds)), None)
 
 
-def _dvc(address: str, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
+def _dvc(file: File, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
     """The tracked file, or all files of a tracked folder, at one commit, with the credentials of git and of the DVC remote."""
     from dvc.api import DVCFileSystem
 
-    repository, revision, path = _split_dvc(address)
-    public = f"dvc://{shown(repository)}@{revision}/{path}"
+    if not (asked := DVC.fullmatch(file.address)):
+        form = "dvc://REPOSITORY@REVISION/PATH, where REPOSITORY is a folder or an address of git"
+        raise InputError(f"{shown(file.address)}: write {form}")
+    path = (asked["path"] or "").strip("/")
+    public = shown(file.address)
     with explained(public, _dvc_reason):
-        system = DVCFileSystem(repository, rev=revision)
-        scm = system.repo.scm
-        commit = scm.resolve_rev(revision) if hasattr(scm, "resolve_rev") else system.repo.get_rev()
-        found: dict[str, Any] = {path: system.info(path)} if system.isfile(path) else system.find(path, detail=True)
-    if not found:
-        raise InputError(f"{public}: nothing is tracked there: check path and revision")
-    own = _version(folder, f"{address} {commit}")
+        system = DVCFileSystem(asked["repository"], rev=asked["revision"])
+        commit = system.repo.get_rev()
+        listed: dict[str, Any] = {path: system.info(path)} if system.isfile(path) else system.find(path, detail=True)
+    found = _named(path, listed, f"{public}: nothing is tracked there: check path and revision")
+    own = folder / _version(file.address, commit)
 
     def get(entry: str, aside: Path) -> None:
         with explained(f"{public}:{entry}", _dvc_reason), system.open(entry, "rb") as source, aside.open("wb") as stream:
@@ -290,10 +264,10 @@ def _dvc(address: str, folder: Path, pinned: str | None, params: DownloadParams,
                 stream.write(chunk)
                 meter.add(len(chunk))
 
-    known = {_named(entry, path): File(address=f"{public}:{entry}", md5=_dvc_md5(info)) for entry, info in found.items()}
-    return _bring_missing(Fetched(own, known, commit), list(found), get, params, meter)
+    _bring_missing(own, found, get, params.connections, meter)
+    digests = {entry: (about["md5"],) if "md5" in about else () for entry, about in listed.items()}
+    known = {name: File(address=f"{public}:{entry}", md5=digests[entry]) for name, entry in found.items()}
+    return Fetched(own, known, commit)
 
 
-def _dvc_md5(info: dict[str, Any]) -> tuple[str, ...]:
-    kept = getattr((info.get("dvc_info") or {}).get("entry"), "hash_info", None)
-    return (kept.value,) if kept and kept.name == "md5" and not kept.value.endswith(".dir") else ()
+PLACES = {"https": _http, "http": _http, "s3": _s3, "hf": _hub, "dvc": _dvc}

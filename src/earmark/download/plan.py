@@ -1,6 +1,5 @@
 """What a source consists of, before any of it is fetched: a known corpus or weights, or any address."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +8,6 @@ from earmark.download.catalogue import Archive, File, Known, catalogue
 from earmark.download.places import is_local, name_of
 from earmark.download.unpack import SUFFIXES
 from earmark.storage.redact import refuse_secrets, shown
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,17 +23,11 @@ class Plan:
         """All files that are known by name beforehand."""
         return [part for archive in self.known.archives for part in archive.parts] + list(self.known.files)
 
-    def say_licence(self) -> None:
-        """Show whose terms these are, before anything is fetched."""
-        log.info("%s: licence %s; see %s", self.known.title, self.known.licence or "not known", self.known.homepage)
-
     def by_hand(self, staging: Path) -> str:
         """What to put where when the source cannot be reached from here."""
         if not self.files or self.known.folders:
-            target = staging.with_suffix("")
-            return (
-                f"Without network or access: run `earmark download {self.source}` where there is one, and bring its folder here as {target}"
-            )
+            place = f"and bring its folder here as {staging.with_suffix('')}"
+            return f"Without network or access: run `earmark download {self.source}` where there is one, {place}"
         lines = [f"  {name_of(file.address)}  {file.digest}  from {shown(file.address)}" for file in self.files]
         return "\n".join((f"Without network or access: bring these files, put them into {staging}, and run it again:", *lines))
 
@@ -47,9 +38,7 @@ def plan(source: str) -> Plan:
         return Plan(source, known, weights=source in catalogue().weights)
     if is_local(source) and not Path(source).exists():
         names = ", ".join((*catalogue().corpora, *catalogue().weights))
-        raise InputError(
-            f"{source}: no file or folder, and no known name; known are {names}; other places by https://, s3://, hf://, dvc://"
-        )
+        raise InputError(f"{source}: no file or folder, and no known name; known are {names}; else https://, s3://, hf://, dvc://")
     refuse_secrets(source)
     about = {"title": shown(source), "licence": None, "homepage": shown(source)}
     if source.partition("?")[0].lower().endswith(SUFFIXES) and not Path(source).is_dir():

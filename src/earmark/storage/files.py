@@ -94,10 +94,10 @@ def read_metadata(path: Path) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in raw.items() if key != b"pandas"}
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, read in blocks."""
+def file_digest(path: Path, kind: str = "sha256") -> str:
+    """A file's digest, read in blocks."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def remove(path: Path) -> None:
