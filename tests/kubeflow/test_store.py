@@ -146,7 +146,7 @@ def test_a_store_that_cannot_be_reached_and_a_scheme_that_is_none_are_said(monke
     for name, value in (S3_ENVIRONMENT | {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}).items():
         monkeypatch.setenv(name, value)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match=r"s3://earmark/x: .*see to the endpoint"):
+    with pytest.raises(InputError, match=r"s3://earmark/x: no answer, .*check network, address and AWS_ENDPOINT_URL"):
         save(tmp_path / "file", open_store("s3://earmark/x"), tmp_path / "packs")
     with pytest.raises(InputError, match="store gs://bucket: s3://bucket/prefix or a folder"):
         open_store("gs://bucket")
@@ -156,5 +156,5 @@ def test_a_bucket_that_is_not_there_is_said(s3, monkeypatch, tmp_path):
     for name, value in (S3_ENVIRONMENT | {"AWS_ENDPOINT_URL": s3.address}).items():
         monkeypatch.setenv(name, value)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match=r"s3://nowhere/x: .*(bucket|Bucket)"):
+    with pytest.raises(InputError, match=r"s3://nowhere/x: not there \(404\): check the address"):
         save(tmp_path / "file", open_store("s3://nowhere/x"), tmp_path / "packs")

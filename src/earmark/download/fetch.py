@@ -19,7 +19,7 @@ from earmark.params import DownloadParams
 from earmark.storage.files import file_digest, remove, write_json
 from earmark.storage.locks import locked
 from earmark.storage.redact import shown
-from earmark.storage.s3errors import RemoteError
+from earmark.storage.s3 import RemoteError
 
 log = logging.getLogger(__name__)
 RECORD = "download.json"

@@ -19,7 +19,7 @@ from earmark.download.unpack import CHUNK, writing
 from earmark.params import DownloadParams
 from earmark.storage.files import write_json
 from earmark.storage.redact import shown
-from earmark.storage.s3errors import RemoteError, refusal
+from earmark.storage.s3 import RemoteError, refusal
 
 log = logging.getLogger(__name__)
 CREDENTIALS = "credentials for a host belong into ~/.netrc"

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from earmark import InputError
 from earmark.download.fetch import RECORD
-from earmark.download.places import s3_client, split_s3
 from earmark.download.progress import Meter, each
 from earmark.params import DownloadParams
-from earmark.storage.s3errors import told
+from earmark.storage.s3 import s3_client, split_s3, told
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +15,8 @@ log = logging.getLogger(__name__)
 def mirror(folder: Path, place: str, params: DownloadParams) -> None:
     """Copy a complete folder below s3://bucket/prefix; nothing to do where it is already. Errors: InputError when another one is there."""
     bucket, prefix = split_s3(place.rstrip("/"))
-    client, record = s3_client(params), folder / RECORD
+    client = s3_client(params.retries + 1, params.connections, params.timeout_seconds)
+    record = folder / RECORD
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != record)
 
     def key(path: Path) -> str:

@@ -1,6 +1,5 @@
 """Where files are fetched from: https, S3, the hub, DVC repositories, this machine; each by its library, whole files at a time."""
 
-import errno
 import glob
 import hashlib
 import logging
@@ -19,7 +18,7 @@ from earmark.download.progress import Meter, each
 from earmark.download.unpack import CHUNK, leads_out, writing
 from earmark.params import DownloadParams
 from earmark.storage.redact import refuse_secrets, shown
-from earmark.storage.s3errors import explained, refusal, told
+from earmark.storage.s3 import explained, refusal, s3_client, split_s3, told
 
 HUB = re.compile(r"hf://(?P<datasets>datasets/)?(?P<repository>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<path>.*))?")
 DVC = re.compile(r"dvc://(?P<repository>.+)@(?P<revision>[^/@]+)(/(?P<path>.*))?")
@@ -122,31 +121,12 @@ def _bring_missing(root: Path, found: dict[str, str], get: Callable[[str, Path],
     each(bring, found, connections, meter)
 
 
-def split_s3(address: str) -> tuple[str, str]:
-    """Bucket and key of s3://bucket/key. Errors: InputError when there is no bucket."""
-    bucket, _, key = address.removeprefix("s3://").partition("/")
-    if not bucket:
-        raise InputError(f"{address}: write s3://bucket/key, or s3://bucket/prefix for a folder")
-    return bucket, key
-
-
-def s3_client(params: DownloadParams) -> Any:
-    """A client; credentials, region and AWS_ENDPOINT_URL come from the environment, as everywhere with boto3."""
-    import boto3
-    from botocore.config import Config
-
-    retries: Any = {"mode": "standard", "total_max_attempts": params.retries + 1}
-    timeout = params.timeout_seconds
-    config = Config(retries=retries, max_pool_connections=params.connections, connect_timeout=timeout, read_timeout=timeout)
-    return boto3.Session().client("s3", config=config)
-
-
 def _s3(file: File, folder: Path, pinned: str | None, params: DownloadParams, meter: Meter) -> Fetched:
     """The object of this key, or all below it."""
     from boto3.s3.transfer import TransferConfig
 
     bucket, key = split_s3(file.address)
-    client = s3_client(params)
+    client = s3_client(params.retries + 1, params.connections, params.timeout_seconds)
     with told(file.address):
         pages = list(client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key))
     listed = {item["Key"]: item for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/")}
@@ -229,8 +209,6 @@ def _dvc_reason(error: BaseException) -> str | None:
 
     if isinstance(error, DataIndexDirError) and error.__cause__:
         return _dvc_reason(error.__cause__)  # the list of a folder's files could not be had: why?
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return None
     reasons: tuple[tuple[Any, str], ...] = (
         (RevError, "the repository has no such revision"),
         (CloneError, "no git repository can be had there: check the address and git's credentials"),
@@ -261,7 +239,8 @@ def _dvc(file: File, folder: Path, pinned: str | None, params: DownloadParams, m
     def get(entry: str, aside: Path) -> None:
         with explained(f"{public}:{entry}", _dvc_reason), system.open(entry, "rb") as source, aside.open("wb") as stream:
             while chunk := source.read(CHUNK):  # DVC's own get may link to a cache on this machine
-                stream.write(chunk)
+                with writing(aside):
+                    stream.write(chunk)
                 meter.add(len(chunk))
 
     _bring_missing(own, found, get, params.connections, meter)

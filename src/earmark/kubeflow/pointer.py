@@ -38,9 +38,9 @@ class Pointer:
         return hashlib.sha256("\n".join(sorted(f"{file.sha256} {file.path}" for file in self.files)).encode()).hexdigest()
 
     @property
-    def objects(self) -> dict[str, int]:
-        """Objects and how many of their bytes are wanted."""
-        return {name: max(file.offset + file.size for file in part) for name, part in by_object(self.files)}
+    def objects(self) -> list[str]:
+        """Objects that hold its files."""
+        return sorted({file.object for file in self.files})
 
     @property
     def content(self) -> dict[str, Any]:
@@ -53,21 +53,19 @@ class Pointer:
         """From plain values. Errors: InputError naming `name` when they are no pointer, or its digest is not that of its files."""
         try:
             found = cls(content["store"], tuple(File(**file) for file in content["files"]), content.get("origins", {}))
-            stated = content["digest"]
+            if content["digest"] == found.digest:
+                return found
         except (KeyError, TypeError) as error:
             raise InputError(f"{name} is no pointer to files in a store ({error}): run the step that writes it again") from error
-        if stated != found.digest:
-            raise InputError(f"{name} was changed: its digest is not that of its files; run the step that writes it again")
-        return found
+        raise InputError(f"{name} was changed: its digest is not that of its files; run the step that writes it again")
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read it from JSON. Errors: InputError as `of`."""
         try:
-            content = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+            return cls.of(json.loads(path.read_text()), str(path))
+        except (OSError, json.JSONDecodeError) as error:
             raise InputError(f"{path} is no pointer to files in a store ({error}): run the step that writes it again") from error
-        return cls.of(content, str(path))
 
     @classmethod
     def union(cls, pointers: Iterable[Self]) -> Self:

@@ -5,51 +5,31 @@ files becomes few large ones. Equal content is stored once.
 """
 
 import contextlib
-import hashlib
 import logging
 import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Any
 from uuid import uuid4
 
 from earmark import InputError
 from earmark.kubeflow.pointer import File, Pointer, by_object
 from earmark.storage.files import complete, file_digest
+from earmark.storage.s3 import GONE, s3_client, split_s3, told
 
 log = logging.getLogger(__name__)
 PACK = 64 * 1024**2  # bytes; smaller files share an object of about this size
 TRANSFERS = 8  # objects moved at a time
+ATTEMPTS = 9  # of a request to S3, unless AWS_MAX_ATTEMPTS says otherwise
 OBJECTS, STEPS = "objects", "steps"
 
 
 class Gone(InputError):
     """Objects that a pointer names are no longer in the store."""
-
-
-class Store(Protocol):
-    """Named objects, complete or absent."""
-
-    @property
-    def place(self) -> str:
-        """Its address."""
-        ...
-
-    def has(self, name: str) -> bool:
-        """Whether the object is there."""
-        ...
-
-    def put(self, source: Path, name: str) -> None:
-        """Copy a file into the store."""
-        ...
-
-    def get(self, name: str, target: Path) -> None:
-        """Copy an object to a file, or link it. Errors: Gone."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +48,7 @@ class Folder:
         return (self.root / name).is_file()
 
     def put(self, source: Path, name: str) -> None:
-        """Copy a file into the store."""
+        """Copy a file into the store, complete or not at all."""
         own = self.root / f"{name}.{uuid4().hex}"  # equal content may come from several workers at once
         with complete(own) as aside:
             shutil.copyfile(source, aside)
@@ -79,8 +59,7 @@ class Folder:
         """Link or copy an object to a file. Errors: Gone."""
         try:
             with contextlib.suppress(OSError):
-                os.link(self.root / name, target)
-                return
+                return os.link(self.root / name, target)
             shutil.copyfile(self.root / name, target)
         except FileNotFoundError as error:
             raise Gone(f"{self.root / name} is gone") from error
@@ -90,66 +69,49 @@ class Bucket:
     """A store below a prefix of an S3 bucket; endpoint and credentials are those of the standard environment (AWS_ENDPOINT_URL, …)."""
 
     def __init__(self, place: str):
-        import boto3
-        from botocore.config import Config
-
-        parts = urlsplit(place)
         self.place = place
-        self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
-        retries: Any = {"mode": "standard"}
-        if "AWS_MAX_ATTEMPTS" not in os.environ:  # which a Config would have its own way over
-            retries["total_max_attempts"] = 9
-        self.client = boto3.client("s3", config=Config(retries=retries, max_pool_connections=4 * TRANSFERS))
+        self.bucket, self.prefix = split_s3(place)
+        self.client = s3_client(int(os.environ.get("AWS_MAX_ATTEMPTS", ATTEMPTS)), 4 * TRANSFERS)
 
     def has(self, name: str) -> bool:
         """Whether the object is there."""
-        from botocore.exceptions import ClientError
-
-        try:
-            self._say(lambda: self.client.head_object(Bucket=self.bucket, Key=self._key(name)))
-        except ClientError:
-            return False
-        return True
+        return self._finds(self.client.head_object, Bucket=self.bucket, Key=self._key(name))
 
     def put(self, source: Path, name: str) -> None:
-        """Copy a file into the store."""
-        self._say(lambda: self.client.upload_file(str(source), self.bucket, self._key(name)))
+        """Copy a file into the store, complete or not at all."""
+        with told(self.place), source.open("rb") as stream:
+            self.client.upload_fileobj(stream, self.bucket, self._key(name))
 
     def get(self, name: str, target: Path) -> None:
         """Copy an object to a file. Errors: Gone."""
-        from botocore.exceptions import ClientError
-
-        try:
-            self._say(lambda: self.client.download_file(self.bucket, self._key(name), str(target)))
-        except ClientError as error:
-            raise Gone(f"{self.place}/{name} is gone") from error
+        if not self._finds(self.client.download_file, self.bucket, self._key(name), str(target)):
+            raise Gone(f"{self.place}/{name} is gone")
 
     def _key(self, name: str) -> str:
-        return f"{self.prefix}/{name}" if self.prefix else name
+        return f"{self.prefix}/{name}".lstrip("/")
 
-    def _say(self, call: Any) -> None:
-        """Run a call; an object that is not there is the caller's business, everything else becomes a clear error."""
-        from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError
+    def _finds(self, call: Any, *arguments: str, **options: str) -> bool:
+        """Whether a call finds its object. Errors: RemoteError."""
+        with told(self.place):
+            try:
+                call(*arguments, **options)
+            except self.client.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] not in GONE:
+                    raise
+                return False
+        return True
 
-        try:
-            call()
-        except ClientError as error:
-            if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
-                raise
-            raise InputError(f"{self.place}: {error}: see to the bucket and to the credentials in the environment") from error
-        except (Boto3Error, BotoCoreError) as error:
-            raise InputError(f"{self.place}: {error}: see to the endpoint (AWS_ENDPOINT_URL) and to the credentials") from error
+
+Store = Folder | Bucket
 
 
 def open_store(place: str) -> Store:
     """s3://bucket/prefix, or a folder. Errors: InputError for another scheme."""
-    scheme = urlsplit(place).scheme
-    if scheme == "s3":
+    if place.startswith("s3://"):
         return Bucket(place.rstrip("/"))
-    if scheme not in ("", "file"):
+    if "://" in place:
         raise InputError(f"store {place}: s3://bucket/prefix or a folder, nothing else")
-    return Folder(Path(urlsplit(place).path).resolve())
+    return Folder(Path(place).resolve())
 
 
 def save(path: Path, store: Store, scratch: Path) -> Pointer:
@@ -172,7 +134,7 @@ def load(pointer: Pointer, target: Path, store: Store) -> None:
 
 def gone(pointer: Pointer, store: Store) -> list[str]:
     """Objects that the pointer names and the store has no longer."""
-    names = list(pointer.objects)
+    names = pointer.objects
     with ThreadPoolExecutor(TRANSFERS) as pool:
         there = pool.map(lambda name: store.has(f"{OBJECTS}/{name}"), names)
         return [name for name, found in zip(names, there, strict=True) if not found]
@@ -180,43 +142,36 @@ def gone(pointer: Pointer, store: Store) -> list[str]:
 
 def _packs(files: list[Path]) -> Iterator[list[Path]]:
     """Large files alone, small ones in their order together."""
-    pack: list[Path] = []
-    size = 0
-    for file in files:
-        own = file.stat().st_size
-        if own >= PACK:
-            yield [file]
-            continue
-        if size + own > PACK:
-            yield pack
-            pack, size = [], 0
-        pack.append(file)
-        size += own
-    if pack:
-        yield pack
+    sizes = {file: file.stat().st_size for file in files}
+    small = [file for file in files if sizes[file] < PACK]
+    ends = accumulate(sizes[file] for file in small)
+    yield from ([file] for file in files if sizes[file] >= PACK)
+    for _, pack in groupby(zip(small, ends, strict=True), lambda one: one[1] // PACK):
+        yield [file for file, _ in pack]
 
 
 def _save_pack(pack: list[Path], names: dict[Path, str], store: Store, scratch: Path) -> list[File]:
-    sizes, digests = [file.stat().st_size for file in pack], [file_digest(file) for file in pack]
-    offsets = [sum(sizes[:number]) for number in range(len(pack))]
-    if len(pack) == 1:
-        name = digests[0]
+    digests = [file_digest(file) for file in pack]
+    sizes = [file.stat().st_size for file in pack]
+    with _joined(pack, scratch / uuid4().hex) as whole:
+        name = digests[0] if len(pack) == 1 else file_digest(whole)
         if not store.has(f"{OBJECTS}/{name}"):
-            store.put(pack[0], f"{OBJECTS}/{name}")
-    else:
-        together = hashlib.sha256()
-        for file in pack:
-            together.update(file.read_bytes())
-        name = together.hexdigest()
-        if not store.has(f"{OBJECTS}/{name}"):
-            with complete(scratch / name) as aside:
-                with aside.open("wb") as out:
-                    for file in pack:
-                        out.write(file.read_bytes())
-                store.put(aside, f"{OBJECTS}/{name}")
-            (scratch / name).unlink()
-    rows = zip(pack, digests, sizes, offsets, strict=True)
+            store.put(whole, f"{OBJECTS}/{name}")
+    rows = zip(pack, digests, sizes, accumulate(sizes[:-1], initial=0), strict=True)
     return [File(names[file], digest, size, name, offset) for file, digest, size, offset in rows]
+
+
+@contextlib.contextmanager
+def _joined(pack: list[Path], place: Path) -> Iterator[Path]:
+    """One file with the contents of all, in `place` meanwhile; a file alone is that one."""
+    if len(pack) == 1:
+        yield pack[0]
+        return
+    with complete(place) as aside:
+        with aside.open("wb") as out:
+            out.writelines(file.read_bytes() for file in pack)
+        yield aside
+    place.unlink()
 
 
 def _load_object(files: list[File], aside: Path, store: Store) -> None:

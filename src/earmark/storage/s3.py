@@ -1,4 +1,4 @@
-"""What to say of a remote place that refuses or does not answer: HTTP statuses, and what boto3 raises."""
+"""S3 through boto3; and what to say of a remote place that refuses or does not answer."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,6 +12,24 @@ GONE = ("NoSuchKey", "NoSuchBucket", "404")
 
 class RemoteError(InputError):
     """A source that cannot be had from here, whatever is tried: a file brought by hand may help."""
+
+
+def split_s3(address: str) -> tuple[str, str]:
+    """Bucket and key of s3://bucket/key. Errors: InputError when there is no bucket."""
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise InputError(f"{address}: write s3://bucket/key, or s3://bucket/prefix for a folder")
+    return bucket, key
+
+
+def s3_client(attempts: int, connections: int, timeout: float = 60) -> Any:
+    """A client; credentials, region and AWS_ENDPOINT_URL come from the environment, as everywhere with boto3."""
+    import boto3
+    from botocore.config import Config
+
+    retries: Any = {"mode": "standard", "total_max_attempts": attempts}
+    config = Config(retries=retries, max_pool_connections=connections, connect_timeout=timeout, read_timeout=timeout)
+    return boto3.Session().client("s3", config=config)
 
 
 @contextlib.contextmanager
