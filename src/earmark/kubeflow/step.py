@@ -4,7 +4,6 @@ A step's key is the digest of all that its output follows from. What a step with
 the store still has every object of it; a step that was killed goes on in its folder where that outlived it.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -14,12 +13,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
-
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from earmark import InputError, params, stages
 from earmark.kubeflow.pointer import Pointer
@@ -28,6 +24,7 @@ from earmark.model.provenance import ORIGINS, origins
 from earmark.registry.pipeline import RUN
 from earmark.registry.record import PLACE, records
 from earmark.storage.files import file_digest, remove, write_json
+from earmark.storage.locks import locked
 from earmark.storage.printable import log_to_stderr, printable_lines
 
 log = logging.getLogger(__name__)
@@ -102,35 +99,15 @@ def tracking_of(text: str) -> params.TrackingParams:
 
 def code_digest(stage: stages.Stage) -> str:
     """SHA-256 of the files that the output follows from and of the packages installed: others may give another output."""
-    files = [path for name in stage.code for path in sorted(_below(stages.PACKAGE / name))]
+    places = [stages.PACKAGE / name for name in stage.code]
+    files = [path for place in places for path in (place, *sorted(place.rglob("*"))) if path.is_file() and "__pycache__" not in path.parts]
     found = [f"{path.relative_to(stages.PACKAGE)} {file_digest(path)}" for path in files]
     return hashlib.sha256("\n".join([*found, *installed()]).encode()).hexdigest()
 
 
-def _below(place: Path) -> list[Path]:
-    """A file, or all files of a wing."""
-    if place.is_file():
-        return [place]
-    return [path for path in place.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-
-
 def installed() -> list[str]:
-    """Names and versions of all packages that this one needs, directly or not."""
-    versions: dict[str, str] = {}
-    names = ["earmark"]
-    while names:
-        name = canonicalize_name(names.pop())
-        if name in versions:
-            continue
-        try:
-            found = distribution(name)
-        except PackageNotFoundError:  # of another platform
-            continue
-        versions[name] = found.version
-        needed = map(Requirement, found.requires or ())
-        names += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
-    del versions["earmark"]
-    return [f"{name} {version}" for name, version in sorted(versions.items())]
+    """Names and versions of all packages installed beside this one."""
+    return sorted({f"{one.name} {one.version}" for one in distributions() if one.name != "earmark"})
 
 
 def _recall(step: Step, store: Store) -> tuple[Pointer, dict[str, float]] | None:
@@ -171,31 +148,25 @@ def _make(step: Step, store: Store, arguments: dict[str, Any]) -> tuple[Pointer,
 
 def _on_nodes(step: Step, job: str) -> dict[str, float]:
     """Run the stage on several nodes, which mount the volume that this folder is on."""
-    from earmark.kubeflow.nodes import Job, connect, pod_patches, train_on_nodes
+    from earmark.kubeflow.nodes import Job, connect, train_on_nodes
 
     nodes = Job.model_validate_json(job)
     if not Path.cwd().is_relative_to(nodes.mount):
         raise InputError(f"{Path.cwd()} is not on the volume {nodes.claim}: set {WORK}={nodes.mount}, as compiled pipelines do")
-    return train_on_nodes(connect(), nodes, step.stage.name, Path.cwd(), step.options, patches=pod_patches(nodes))
+    return train_on_nodes(connect(), nodes, step.stage.name, Path.cwd(), step.options)
 
 
 @contextmanager
 def _held(step: Step) -> Iterator[None]:
     """Let no other run make the same step in the same folder; it waits, and then takes what this one stored."""
-    root, path = step.folder.parent, step.folder.with_suffix(".lock")
+    path = step.folder.with_suffix(".lock")
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        stream = path.open("w")
+        with locked(path) as free:
+            if not free:
+                log.warning("%s: another run makes it in %s: waiting for that", step.stage.name, step.folder)
     except OSError as error:
-        raise InputError(f"cannot write to {root} ({error}): set {WORK} to a folder that this user may write to") from error
-    with stream:  # whoever dies lets go of it
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.warning("%s: another run makes it in %s: waiting for that", step.stage.name, step.folder)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        except OSError as error:
-            log.warning("%s has no locks (%s): start no two runs with the same settings at once", root, error)
+        raise InputError(f"cannot write to {path.parent} ({error}): set {WORK} to a folder that this user may write to") from error
+    with locked(path, wait=True):
         yield
 
 
