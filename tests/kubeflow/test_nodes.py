@@ -18,7 +18,7 @@ from kubernetes_api import Kubernetes, event
 
 from earmark import InputError
 from earmark.kubeflow import nodes
-from earmark.kubeflow.nodes import Job, connect, pod_patches, train_on_nodes
+from earmark.kubeflow.nodes import Job, connect, train_on_nodes
 
 FIGURES = {"dev/eer": 0.25}
 JOB = Job(
@@ -40,17 +40,17 @@ from pathlib import Path
 from kubeflow.trainer import KubernetesBackendConfig, TrainerClient
 from kubernetes.client import Configuration
 from earmark.kubeflow import nodes
-from earmark.kubeflow.nodes import Job, pod_patches, train_on_nodes
+from earmark.kubeflow.nodes import Job, train_on_nodes
 nodes.POLL_SECONDS = 0.05
 job = Job.model_validate_json(sys.argv[2])
 client = TrainerClient(KubernetesBackendConfig(namespace="team", client_configuration=Configuration(host=sys.argv[1])))
-train_on_nodes(client, job, "train_detector", Path(sys.argv[3]), {}, patches=pod_patches(job))
+train_on_nodes(client, job, "train_detector", Path(sys.argv[3]), {})
 """
 
 
 @pytest.fixture
 def kubernetes(monkeypatch, tmp_path) -> Iterator[Kubernetes]:
-    for name, seconds in {"POLL_SECONDS": 0.01, "EVENTS_SECONDS": 0.1, "PATIENCE_SECONDS": 2, "LATE_SECONDS": 0.2}.items():
+    for name, seconds in {"POLL_SECONDS": 0.01, "PATIENCE_SECONDS": 2, "LATE_SECONDS": 0.2}.items():
         monkeypatch.setattr(nodes, name, seconds)
     server = Kubernetes()
     server.on_end = lambda: (tmp_path / "metrics.json").write_text(json.dumps(FIGURES))
@@ -62,7 +62,7 @@ def train(kubernetes: Kubernetes, folder: Path, **changes) -> dict[str, float]:
     job = JOB.model_copy(update=changes)
     configuration = Configuration(host=kubernetes.address)
     client = TrainerClient(KubernetesBackendConfig(namespace="team", client_configuration=configuration))
-    return train_on_nodes(client, job, "train_detector", folder, {}, patches=pod_patches(job))
+    return train_on_nodes(client, job, "train_detector", folder, {})
 
 
 def failure(kubernetes: Kubernetes, folder: Path, **changes) -> str:

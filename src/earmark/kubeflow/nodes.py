@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ RUNTIME = "torch-distributed"
 FIGURES = "metrics.json"
 CONTAINER = "node"
 COMPLETE, FAILED = "Complete", "Failed"
-POLL_SECONDS, EVENTS_SECONDS = 2, 15  # between two looks at a job, and at what the cluster says of its pods
+POLL_SECONDS = 2  # between two looks at a job
 PATIENCE_SECONDS = 300  # a cluster that does not answer for so long is away; a job of days outlives a shorter pause
 LATE_SECONDS = 60  # until a file that another node wrote is seen on a network's file system
 PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "EARMARK_COMMIT", RUN, GIVEN_RUN, EXPERIMENT, WORKSPACE)
@@ -67,9 +67,7 @@ def run_stage(folder: str, stage: str, options: dict) -> None:
         write_json(Path("metrics.json"), metrics)
 
 
-def train_on_nodes(
-    client: "TrainerClient", job: Job, stage: str, folder: Path, options: dict[str, str], patches: tuple[Any, ...] = ()
-) -> dict[str, float]:
+def train_on_nodes(client: "TrainerClient", job: Job, stage: str, folder: Path, options: dict[str, str]) -> dict[str, float]:
     """Run a stage in a workspace, a folder that all nodes see under this path, on a job's nodes; return its figures.
 
     The job is named after the folder, so that a launcher that was killed finds the one it had started. However this ends, no job stays.
@@ -91,7 +89,7 @@ def train_on_nodes(
     (folder / FIGURES).unlink(missing_ok=True)
     with _cleaned_up(client, name):
         try:
-            client.train(runtime=job.runtime, trainer=trainer, options=[Name(name), *patches])
+            client.train(runtime=job.runtime, trainer=trainer, options=[Name(name), pod_patch(job)])
             log.info("TrainJob %s: %d nodes of %s", name, job.nodes, job.image)
             wait(client, name, job)
         except TimeoutError as error:
@@ -99,7 +97,7 @@ def train_on_nodes(
         except (RuntimeError, ValueError) as error:
             reason = why(error) if error.__cause__ else events(client, name) or str(error)
             raise InputError(f"TrainJob {name} failed: {reason}{said(client, name, job.nodes)}") from error
-        if not arrives(folder / FIGURES):
+        if not _holds_soon((folder / FIGURES).exists):
             raise InputError(f"TrainJob {name} ended without figures: do its nodes mount {job.claim}?{said(client, name, job.nodes)}")
     return json.loads((folder / FIGURES).read_text())
 
@@ -117,7 +115,7 @@ def connect() -> "TrainerClient":
         raise InputError(f"several nodes need a Kubernetes cluster, and none is configured here: {error}") from error
 
 
-def pod_patches(job: Job) -> tuple[Any, ...]:
+def pod_patch(job: Job) -> Any:
     """What a job's pods need beyond the runtime, as the deployment says it: volume, secrets, placement."""
     from kubeflow.trainer.options import RuntimePatch
 
@@ -138,7 +136,7 @@ def pod_patches(job: Job) -> tuple[Any, ...]:
     }
     pods = {"spec": {"template": {"spec": {key: value for key, value in pod.items() if value}}}}
     spec: Any = {"template": {"spec": {"replicatedJobs": [{"name": CONTAINER, "template": pods}]}}}
-    return (RuntimePatch(spec),)
+    return RuntimePatch(spec)
 
 
 @contextmanager
@@ -162,54 +160,51 @@ def delete(client: "TrainerClient", name: str) -> None:
     """Delete it and see it gone, so that one of the same name can be made."""
     with suppress(RuntimeError, ValueError):  # there is none
         client.delete_job(name)
-        deadline = time.monotonic() + LATE_SECONDS
-        while time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
-            client.get_job(name)
+        _holds_soon(lambda: client.get_job(name) is None)
 
 
-def wait(client: "TrainerClient", name: str, job: Job) -> "TrainJob":
-    """A job once it is complete; meanwhile what keeps its pods and what its first node says is logged.
+def wait(client: "TrainerClient", name: str, job: Job) -> None:
+    """Wait until a job is complete; meanwhile what keeps its pods and what its first node says is logged.
 
     Errors: TimeoutError; RuntimeError or ValueError when the job fails or is gone, or nobody answers for long.
     """
-    look = _Look(client, name, job)
-    longest = round(60 * (job.start_minutes + job.run_minutes)) + POLL_SECONDS + 1
+    since = answered = time.monotonic()
+    runs, told = False, ""
     while True:
-        try:
-            return client.wait_for_job_status(name, {COMPLETE}, longest, POLL_SECONDS, [look])
-        except (RuntimeError, ValueError, TimeoutError) as error:
-            if not _passes(error) or time.monotonic() > look.answered + PATIENCE_SECONDS:
-                raise
-            log.warning("TrainJob %s: %s; asked again", name, why(error))
+        if found := _look(client, name, answered):
+            if not runs and _begun(found):
+                runs = True
+                show_log(client, name)
+                since = time.monotonic()
+            if found.status == COMPLETE:
+                return
+            if found.status == FAILED:
+                raise RuntimeError(f"TrainJob {name} is Failed")
+            told = _tell(client, name, told)
+            answered = time.monotonic()
+        minutes = job.run_minutes if runs else job.start_minutes
+        if time.monotonic() > since + 60 * minutes:
+            raise TimeoutError(f"{minutes:g} minutes have passed")
         time.sleep(POLL_SECONDS)
 
 
-class _Look:
-    """What each look at a job does; the first that sees it run shows its log."""
+def _tell(client: "TrainerClient", name: str, before: str) -> str:
+    """Log what the cluster warns of when it is new; return it."""
+    told = events(client, name)
+    if told not in ("", before):
+        log.warning("TrainJob %s: %s", name, told)
+    return told
 
-    def __init__(self, client: "TrainerClient", name: str, job: Job):
-        self.client, self.name, self.job = client, name, job
-        self.since = self.answered = time.monotonic()
-        self.runs, self.told, self.asked = False, "", -float("inf")
 
-    def __call__(self, found: "TrainJob") -> None:
-        self.answered = time.monotonic()
-        if not self.runs and _begun(found):
-            self.runs = True
-            show_log(self.client, self.name)
-            self.since = self.answered = time.monotonic()
-        minutes = self.job.run_minutes if self.runs else self.job.start_minutes
-        if found.status not in (COMPLETE, FAILED) and time.monotonic() > self.since + 60 * minutes:
-            raise TimeoutError(f"{minutes:g} minutes have passed")
-        self._tell()
-
-    def _tell(self) -> None:
-        """Log what the cluster warns of, once in a while and when it is new."""
-        if time.monotonic() > self.asked + EVENTS_SECONDS:
-            self.asked, before, self.told = time.monotonic(), self.told, events(self.client, self.name)
-            if self.told not in ("", before):
-                log.warning("TrainJob %s: %s", self.name, self.told)
+def _look(client: "TrainerClient", name: str, answered: float) -> "TrainJob | None":
+    """A job as it is now; None while nobody answers, unless that has gone on for too long."""
+    try:
+        return client.get_job(name)
+    except (RuntimeError, ValueError, TimeoutError) as error:
+        if not _passes(error) or time.monotonic() > answered + PATIENCE_SECONDS:
+            raise
+        log.warning("TrainJob %s: %s; asked again", name, why(error))
+    return None
 
 
 def _begun(job: "TrainJob") -> bool:
@@ -229,16 +224,17 @@ def show_log(client: "TrainerClient", name: str) -> None:
 
 def said(client: "TrainerClient", name: str, nodes: int) -> str:
     """The last lines of every node, those that failed among them."""
-    found = []
+    found = ""
     for number in range(nodes):
         with suppress(RuntimeError, ValueError, TimeoutError):
-            lines = [line.rstrip() for line in "\n".join(client.get_job_logs(name, step=f"node-{number}")).splitlines() if line.strip()]
-            found += [f"\nnode-{number}: {' / '.join(lines[-3:])}"] if lines else []
-    return "".join(found)
+            text = "\n".join(client.get_job_logs(name, step=f"node-{number}"))
+            lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+            found += f"\nnode-{number}: {' / '.join(lines[-3:])}" if lines else ""
+    return found
 
 
 def events(client: "TrainerClient", name: str) -> str:
-    """What the cluster warns of: no such image, no node with a GPU. Containers without a cluster have no events.
+    """What the cluster warns of: no such image, no node with a GPU.
 
     Asked here, since the client's own list leaves out events without a first timestamp, as the scheduler's are, and those of the Job.
     """
@@ -246,8 +242,6 @@ def events(client: "TrainerClient", name: str) -> str:
     from urllib3.exceptions import HTTPError
 
     cluster: Any = client.backend
-    if not hasattr(cluster, "core_api"):
-        return ""
     try:
         found = cluster.core_api.list_namespaced_event(cluster.namespace, field_selector="type=Warning").items
     except (ApiException, HTTPError) as error:
@@ -274,9 +268,9 @@ def _passes(error: BaseException) -> bool:
     return error.__cause__ is not None and (status == 429 or status >= 500)
 
 
-def arrives(path: Path) -> bool:
-    """Whether a file that another node wrote is there, sooner or later."""
+def _holds_soon(condition: Callable[[], bool]) -> bool:
+    """Whether a condition holds, sooner or later."""
     deadline = time.monotonic() + LATE_SECONDS
-    while not path.exists() and time.monotonic() < deadline:
+    while not (holds := condition()) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
-    return path.exists()
+    return holds
