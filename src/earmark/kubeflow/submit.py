@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import kfp
-from kfp.client.token_credentials_base import TokenCredentialsBase
+from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 from kfp_server_api import ApiException
 from kfp_server_api.rest import RESTClientObject, RESTResponse
 from urllib3.exceptions import HTTPError
@@ -31,25 +31,15 @@ class Away(InputError):
     """The server cannot be reached or fails; it may be well again in a while."""
 
 
-class Token(TokenCredentialsBase):
-    """Token of the environment or of the pod's service account, read anew for each request since it is renewed."""
-
-    def refresh_api_key_hook(self, config: Any) -> None:
-        """Put the token into a client's configuration; none there is none sent."""
-        config.api_key["authorization"] = read_token() or ""
-
-
-def read_token() -> str | None:
-    """The token, None where there is none. Errors: InputError for a file that is named and cannot be read."""
+def credentials() -> dict[str, Any]:
+    """What kfp's client is given: the token of the environment, or a file that it reads anew as it is renewed. Errors: InputError."""
     if given := os.environ.get(TOKEN):
-        return given.strip()
-    if place := os.environ.get(TOKEN_FILE):
-        try:
-            return Path(place).read_text().strip()
-        except OSError as error:
-            raise InputError(f"{TOKEN_FILE}={place} cannot be read: {error.strerror}") from error
-    found = [path for path in map(Path, TOKEN_FILES) if path.is_file()]
-    return found[0].read_text().strip() if found else None
+        return {"existing_token": given.strip()}
+    named = os.environ.get(TOKEN_FILE)
+    if named and not os.access(named, os.R_OK):
+        raise InputError(f"{TOKEN_FILE}={named} cannot be read")
+    found = [path for path in (named, *TOKEN_FILES) if path and os.path.isfile(path)]
+    return {"credentials": ServiceAccountTokenVolumeCredentials(found[0])} if found else {}
 
 
 class Requests(RESTClientObject):
@@ -82,10 +72,10 @@ class Server:
         if not endpoint.startswith(("http://", "https://")):
             raise InputError(f"--endpoint {endpoint}: an address starts with http:// or https://")
         self.endpoint = endpoint.rstrip("/").removesuffix("/apis/v2beta1")
-        credentials, authority = (Token() if read_token() else None), os.environ.get("SSL_CERT_FILE")
+        authority = os.environ.get("SSL_CERT_FILE")
         with warnings.catch_warnings(action="ignore", category=FutureWarning):  # it says that it is for version 2
             # with a namespace the client asks nobody for one, and writes none into the user's home
-            self._client: Any = kfp.Client(self.endpoint, namespace="-", credentials=credentials, ssl_ca_cert=authority)
+            self._client: Any = kfp.Client(self.endpoint, namespace="-", ssl_ca_cert=authority, **credentials())
         api = self._client.runs.run_service_get_run.__self__.api_client  # all of the client's requests go through it
         api.rest_client = Requests(api.configuration)
         self.namespace: str | None = None
