@@ -69,10 +69,6 @@ class Catalogue(_Entry):
     corpora: dict[str, Known]
     weights: dict[str, Known]
 
-    def get(self, name: str) -> Known | None:
-        """The source of this name, if it is known."""
-        return self.corpora.get(name) or self.weights.get(name)
-
 
 @functools.cache
 def catalogue() -> Catalogue:

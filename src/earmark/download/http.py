@@ -27,13 +27,18 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 UNKNOWN_HOST = "its host is not known here"
 BACKOFF_SECONDS = 1.0  # ours: after a first failure, doubled with each
 LONGEST_BACKOFF = 60.0  # ours
+LONGEST_WAIT = 600.0  # ours: seconds that a server may ask for
 LASTING_RETRIES = 2  # ours: where there is no network, what to do instead should be said soon
 STRONG_SECONDS = 60  # RFC 7232, 2.2.2: a date so much older than the answer tells every change
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # what a kill leaves is whole, what a crash of the machine leaves may not be
 
 
 class TransientError(Exception):
-    """A failure that may pass."""
+    """A failure that may pass, after as many seconds as the server asks for."""
+
+    def __init__(self, reason: str, seconds: str = ""):
+        super().__init__(reason)
+        self.seconds = min(float(seconds), LONGEST_WAIT) if seconds.isdigit() else 0.0
 
 
 class Stream:
@@ -101,7 +106,7 @@ class Stream:
         retries = min(self.params.retries, LASTING_RETRIES) if str(error) == UNKNOWN_HOST else self.params.retries
         if failures > retries:
             raise RemoteError(f"{self.title}: {error} ({failures} times): check network and address, then run it again") from None
-        wait = min(BACKOFF_SECONDS * 2 ** (failures - 1), LONGEST_BACKOFF) * random.uniform(0.5, 1)
+        wait = max(error.seconds, min(BACKOFF_SECONDS * 2 ** (failures - 1), LONGEST_BACKOFF) * random.uniform(0.5, 1))
         log.warning("%s: %s; trying again in %.1f s", self.title, error, wait)
         if self.meter.stopped.wait(wait):
             raise StoppedError from None
@@ -121,7 +126,7 @@ def _get(address: str, headers: dict[str, str], timeout: float) -> Iterator[requ
         raise InputError(f"{shown(address)}: not an address that can be asked ({type(error).__name__})") from None
     with answer:
         if answer.status_code in TRANSIENT:
-            raise TransientError(f"the server answers {answer.status_code}")
+            raise TransientError(f"the server answers {answer.status_code}", answer.headers.get("Retry-After", ""))
         if answer.status_code >= 400 and answer.status_code != 416:
             raise RemoteError(f"{shown(address)}: {refusal(answer.status_code, CREDENTIALS)}")
         yield answer

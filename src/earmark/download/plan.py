@@ -34,10 +34,11 @@ class Plan:
 
 def plan(source: str) -> Plan:
     """Look a name up, or take an address as it is. Errors: InputError when it is neither."""
-    if known := catalogue().get(source):
-        return Plan(source, known, weights=source in catalogue().weights)
+    corpora, weights = catalogue().corpora, catalogue().weights
+    if known := corpora.get(source) or weights.get(source):
+        return Plan(source, known, weights=source in weights)
     if is_local(source) and not Path(source).exists():
-        names = ", ".join((*catalogue().corpora, *catalogue().weights))
+        names = ", ".join((*corpora, *weights))
         raise InputError(f"{source}: no file or folder, and no known name; known are {names}; else https://, s3://, hf://, dvc://")
     refuse_secrets(source)
     about = {"title": shown(source), "licence": None, "homepage": shown(source)}
