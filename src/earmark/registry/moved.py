@@ -5,7 +5,6 @@ They are brought to where the artifacts lie now before anything is read, so that
 
 import fcntl
 import logging
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -29,16 +28,13 @@ REWRITE = "UPDATE {0} SET {1} = :new || substr({1}, length(:old) + 1) WHERE {1} 
 def locked(path: Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold a file's lock inside the block; yields False when another process holds it, unless told to wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        free = True
-    except BlockingIOError:
-        free = False
-    try:
+    with path.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            free = True
+        except BlockingIOError:
+            free = False
         yield free
-    finally:
-        os.close(handle)
 
 
 def bring_along(database: Path, experiment: str, artifacts: Path) -> None:
@@ -50,10 +46,11 @@ def bring_along(database: Path, experiment: str, artifacts: Path) -> None:
     if not database.exists():
         return
     try:
-        with closing(sqlite3.connect(database, timeout=60, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
             old, new = _place(connection, experiment), artifacts.resolve().as_uri()
             if old and _elsewhere(old, artifacts.resolve(), database.resolve().parent):
-                _rewrite(connection, old, new)
+                for table, column in PLACES:
+                    connection.execute(REWRITE.format(table, column), {"old": old, "new": new})
                 log.info("%s was moved: its artifacts are those in %s", database, artifacts)
     except sqlite3.Error as error:
         raise InputError(f"{database}: {error}: make it writable, or restore it from a copy") from error
@@ -61,7 +58,7 @@ def bring_along(database: Path, experiment: str, artifacts: Path) -> None:
 
 def _place(connection: sqlite3.Connection, experiment: str) -> str | None:
     """Where the experiment's artifacts are said to lie; None where it is not made yet."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'experiments'").fetchone():
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
         return None
     found = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", (experiment,)).fetchone()
     return found and found[0]
@@ -72,28 +69,9 @@ def _elsewhere(stated: str, artifacts: Path, home: Path) -> bool:
     old = Path(unquote(urlsplit(stated).path))
     if not stated.startswith("file:") or old == artifacts or old.is_relative_to(home) or not artifacts.is_relative_to(home):
         return False
-    left, here = _names(old), _names(artifacts)
+    left, here = ({path.name for path in folder.glob("*")} for folder in (old, artifacts))
     if left and not left & here:
         raise InputError(
             f"{home} has an MLflow database whose artifacts lie in {old}: bring that folder to {artifacts}, or set tracking.artifacts to it"
         )
     return True
-
-
-def _names(folder: Path) -> set[str]:
-    return set(os.listdir(folder)) if folder.is_dir() else set()
-
-
-def _rewrite(connection: sqlite3.Connection, old: str, new: str) -> None:
-    there = {
-        (table, column) for table in {table for table, _ in PLACES} for _, column, *_ in connection.execute(f"PRAGMA table_info({table})")
-    }
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for table, column in PLACES:
-            if (table, column) in there:  # an older MLflow's has not all
-                connection.execute(REWRITE.format(table, column), {"old": old, "new": new})
-    except sqlite3.Error:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
