@@ -7,10 +7,23 @@ import pytest
 from earmark import InputError
 from earmark.params import TrackingParams
 from earmark.registry.moved import locked
-from earmark.registry.pipeline import PARENT, PIPELINE, Home, runs
-from earmark.registry.publish import OUTPUT, metric_name, publish, run_of, send_rows, sync
-from earmark.registry.record import LOCK, PLACE, Record, Row, Task, output_digest, read, records
-from earmark.registry.server import UnreachableError, address, connected, shown
+from earmark.registry.publish import (
+    LOCK,
+    OUTPUT,
+    PLACE,
+    Record,
+    Row,
+    Task,
+    metric_name,
+    output_digest,
+    publish,
+    read,
+    records,
+    run_of,
+    send_rows,
+    sync,
+)
+from earmark.registry.server import PARENT, PIPELINE, Home, UnreachableError, address, connected, runs, shown
 
 DATASET = {"name": "tiny", "digest": "ab" * 10, "trials": "28", "source": '{"https://example.org/tiny.zip": "ab"}'}
 
