@@ -20,7 +20,7 @@ from earmark.kubeflow import step, tools
 from earmark.kubeflow.pointer import Pointer
 from earmark.kubeflow.store import gone, load, open_store, save
 from earmark.params import DownloadParams, Params
-from earmark.registry.record import PLACE, read, records
+from earmark.registry.publish import PLACE, read, records
 from object_store import BUCKET, S3_ENVIRONMENT
 
 

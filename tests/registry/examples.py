@@ -29,8 +29,15 @@ def make_bundle(folder: Path, seed: int, licence: str = "CC-BY-4.0", passed: boo
         "calibration": {"slope": 1.0, "intercept": 0.0},
         "sources": ["engine0", "engine1"],
         "corpora": [
-            {"name": "tiny", "adapter": "folder", "licence": licence, "splits": ["train", "dev"], "trials": 20, "digest": "ab"},
-            {"name": "judge", "adapter": "folder", "licence": "research only", "splits": ["eval"], "trials": 20, "digest": "cd"},
+            {
+                "name": "tiny",
+                "adapter": "folder",
+                "licence": licence,
+                "splits": ["train", "dev"],
+                "trials": {"train": 12, "dev": 8},
+                "digest": "ab",
+            },
+            {"name": "judge", "adapter": "folder", "licence": "research only", "splits": ["eval"], "trials": {"eval": 20}, "digest": "cd"},
         ],
         "params": {"seed": seed},
         "code": {"version": "0.1.0", "commit": "c0ffee", "dvc": {"tiny": {"dvc://repository@c0ffee/data": "ab"}}},

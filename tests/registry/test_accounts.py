@@ -7,12 +7,10 @@ import pytest
 from earmark import InputError
 from earmark.params import GateParams, TrackingParams
 from earmark.registry.gate import gate
-from earmark.registry.pipeline import PARENT, PIPELINE, Home, runs
 from earmark.registry.promote import promote, rollback
-from earmark.registry.publish import sync
-from earmark.registry.record import PLACE, Record, Row, Task, output_digest
+from earmark.registry.publish import PLACE, Record, Row, Task, output_digest, sync
 from earmark.registry.register import register
-from earmark.registry.server import connected
+from earmark.registry.server import PARENT, PIPELINE, Home, connected, runs
 from earmark.registry.versions import at
 from registry import servers
 from registry.examples import make_bundle, make_trials, write_evaluation, write_robustness

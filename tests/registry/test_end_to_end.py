@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 
 from earmark import InputError, stages
-from earmark.registry.pipeline import PARENT, runs
 from earmark.registry.promote import promote
-from earmark.registry.publish import sync
-from earmark.registry.record import PLACE, read, records
-from earmark.registry.server import connected
+from earmark.registry.publish import PLACE, read, records, sync
+from earmark.registry.server import PARENT, connected, runs
 from earmark.registry.versions import at
 from registry.examples import make_bundle, make_trials, write_evaluation, write_robustness
 

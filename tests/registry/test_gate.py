@@ -5,8 +5,8 @@ import json
 import pytest
 
 from earmark import InputError
+from earmark.model.manifest import read_manifest
 from earmark.params import GateParams
-from earmark.registry import bundle
 from earmark.registry import gate as stage
 from earmark.storage.files import file_digest, write_json
 from registry.examples import make_bundle, make_trials, write_evaluation, write_robustness
@@ -27,7 +27,7 @@ class Bench:
         if champion is not None:
             kept = write_evaluation(self.registration / "champion", champion)
             found = {"version": 1, "bundle": "b" * 64, "evaluation": file_digest(kept / "trials.parquet")}
-        self.write(bundle=bundle.read(self.model).digest, evaluation=file_digest(self.evaluation / "trials.parquet"), champion=found)
+        self.write(bundle=read_manifest(self.model)["digest"], evaluation=file_digest(self.evaluation / "trials.parquet"), champion=found)
 
     def write(self, **values):
         write_json(self.registration / "registration.json", {"schema": 1, "registered": True, "version": 2, **values})
@@ -157,7 +157,7 @@ def test_a_model_that_is_in_no_registry_is_refused_and_so_is_the_champion_itself
     write_json(bench.registration / "registration.json", {"schema": 1, "registered": False, "champion": None})
     assert set(bench.decide()) == {("registered", "", "")}
     own = Bench(tmp_path / "own", make_trials(quality=2.5), make_trials(quality=2.5))
-    found = {"bundle": bundle.read(own.model).digest, "evaluation": file_digest(own.evaluation / "trials.parquet")}
+    found = {"bundle": read_manifest(own.model)["digest"], "evaluation": file_digest(own.evaluation / "trials.parquet")}
     own.write(**found, champion={"version": 2, **found})
     assert ("another model", "", "") in own.decide()
 

@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
 from earmark import InputError
+from earmark.model.manifest import read_manifest
 from earmark.params import TrackingParams
-from earmark.registry.bundle import read
 from earmark.registry.fetch import fetch
 from earmark.registry.moved import PLACES, bring_along
 from earmark.registry.register import register
@@ -39,7 +39,7 @@ def propose(project: Path, seed: int) -> str:
         robustness=robustness,
         output=project / "registration",
     )
-    return read(project / "model").digest
+    return read_manifest(project / "model")["digest"]
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -65,7 +65,7 @@ def project(migrated, tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("how", ["moved", "copied"])
 def test_a_project_elsewhere_reads_and_writes_its_own_artifacts_alone(project, tmp_path, monkeypatch, how):
-    digest, there = read(project / "model").digest, tmp_path / "below" / "proj_B"
+    digest, there = read_manifest(project / "model")["digest"], tmp_path / "below" / "proj_B"
     there.parent.mkdir()
     if how == "moved":
         project.rename(there)
@@ -75,10 +75,10 @@ def test_a_project_elsewhere_reads_and_writes_its_own_artifacts_alone(project, t
     monkeypatch.chdir(there)
     shutil.rmtree(there / ".earmark", ignore_errors=True)
     shutil.rmtree(there / "registration")
-    assert read(fetch(tracking(there), ADDRESS)).digest == digest
+    assert read_manifest(fetch(tracking(there), ADDRESS))["digest"] == digest
     assert propose(there, 2) != digest
-    assert read(fetch(tracking(there), ADDRESS)).digest == read(there / "model").digest
-    assert read(fetch(tracking(there), "models:/earmark/1")).digest == digest
+    assert read_manifest(fetch(tracking(there), ADDRESS))["digest"] == read_manifest(there / "model")["digest"]
+    assert read_manifest(fetch(tracking(there), "models:/earmark/1"))["digest"] == digest
     assert project.exists() == (how == "copied")
     if before is not None:
         assert contents(project) == before

@@ -7,9 +7,7 @@ from dataclasses import replace
 import pytest
 
 from earmark.model.provenance import commit
-from earmark.registry.pipeline import PARENT, PIPELINE, Home, pipeline_key, runs, who
-from earmark.registry.publish import connected_home
-from earmark.registry.server import connected
+from earmark.registry.server import PARENT, PIPELINE, Home, connected, pipeline_key, runs, who
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +50,7 @@ def test_a_run_that_the_environment_names_is_the_parent_and_no_other_is_made(sto
     given = store.client.create_run(experiment)
     monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
     home = Home.of(tmp_path)
-    with connected_home(tracking, home) as found:
+    with connected(tracking, home) as found:
         assert found.experiment == experiment
         assert home.parent_run(found).info.run_id == given.info.run_id
         assert runs(found, PIPELINE, home.pipeline) == []

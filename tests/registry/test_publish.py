@@ -6,10 +6,23 @@ import pytest
 
 from earmark import InputError
 from earmark.params import TrackingParams
-from earmark.registry.pipeline import PARENT, PIPELINE, Home, runs
-from earmark.registry.publish import OUTPUT, metric_name, publish, run_of, send_rows, sync
-from earmark.registry.record import LOCK, PLACE, Record, Row, Task, output_digest, read, records
-from earmark.registry.server import UnreachableError, address, connected, shown
+from earmark.registry.publish import (
+    LOCK,
+    OUTPUT,
+    PLACE,
+    Record,
+    Row,
+    Task,
+    metric_name,
+    output_digest,
+    publish,
+    read,
+    records,
+    run_of,
+    send_rows,
+    sync,
+)
+from earmark.registry.server import PARENT, PIPELINE, Home, UnreachableError, address, connected, runs, shown
 from earmark.storage.locks import locked
 
 DATASET = {"name": "tiny", "digest": "ab" * 10, "trials": "28", "source": '{"https://example.org/tiny.zip": "ab"}'}
@@ -31,7 +44,7 @@ def write(folder, stage="train_detector", epochs=3, pipeline="p", text="a,b\n"):
     """The record that a stage leaves whose output is complete."""
     output = folder / "out"
     output.mkdir(parents=True, exist_ok=True)
-    (output / "history.csv").write_text(text)
+    (output / "wavespec.csv").write_text(text)
     (output / "weights.safetensors").write_text("x")
     last = {"dev/eer": 0.5 / epochs, "odd (name)": 1.0, "lost": float("nan")}
     record = Record(task(stage, pipeline), output_digest(output), 1_700_000_009_000, last, rows(epochs), [DATASET])
@@ -54,7 +67,7 @@ def check_run(store, pipeline="p", epochs=3):
     assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
     (dataset,) = (item.dataset for item in run.inputs.dataset_inputs)
     assert (dataset.name, dataset.digest, dataset.source) == ("tiny", DATASET["digest"], DATASET["source"])
-    assert [item.path for item in store.client.list_artifacts(run.info.run_id)] == ["history.csv"]
+    assert [item.path for item in store.client.list_artifacts(run.info.run_id)] == ["wavespec.csv"]
     assert (run.info.status, parent.info.status) == ("FINISHED", "FINISHED")
     assert (run.info.start_time, run.info.end_time) == (1_700_000_000_000, 1_700_000_009_000)
     return run
@@ -64,7 +77,7 @@ def test_a_record_is_read_as_it_was_written_and_holds_reports_alone(tmp_path):
     folder = write(tmp_path)
     found = read(folder)
     assert (found.task, found.rows, found.output) == (task(), rows(3), output_digest(tmp_path / "out"))
-    assert [path.name for path in (folder / "reports").iterdir()] == ["history.csv"]
+    assert [path.name for path in (folder / "reports").iterdir()] == ["wavespec.csv"]
     assert records(tmp_path / PLACE) == [folder]
     (folder / "record.json").write_text("{")
     with pytest.raises(InputError, match=r"record.json is not readable .*run its stage again"):

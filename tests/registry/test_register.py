@@ -9,11 +9,10 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import ViewType
 
 from earmark import InputError
+from earmark.model.manifest import read_manifest
 from earmark.params import TrackingParams
-from earmark.registry import bundle
-from earmark.registry.pipeline import runs
 from earmark.registry.register import register
-from earmark.registry.server import UnreachableError, connected
+from earmark.registry.server import UnreachableError, connected, runs
 from earmark.registry.versions import at, versions_of
 from earmark.storage.files import file_digest
 from registry.examples import make_bundle, make_trials, write_evaluation, write_robustness
@@ -30,7 +29,7 @@ class Bench:
 
     @property
     def digest(self):
-        return bundle.read(self.model).digest
+        return read_manifest(self.model)["digest"]
 
     def register(self, tracking):
         metrics = register(tracking, model=self.model, evaluation=self.evaluation, robustness=self.robustness, output=self.output)

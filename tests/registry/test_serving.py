@@ -13,7 +13,7 @@ import pytest
 
 from earmark import InputError, stages
 from earmark.params import ComputeParams
-from earmark.registry.fetch import fetch, is_address
+from earmark.registry.fetch import fetch, folder_of
 from earmark.registry.register import register
 from earmark.registry.server import address, connected
 from earmark.registry.versions import CHALLENGER
@@ -62,7 +62,9 @@ def test_a_model_is_loaded_by_mlflow_and_fetched_by_alias(registered, done, spoo
         fetch(registered, "models:/earmark@nobody", tmp_path / "models")
     with pytest.raises(InputError, match="holds 0 files manifest"):
         fetch(registered, f"runs:/{run}/evaluations", tmp_path / "models")
-    assert (is_address(MODEL), is_address("artifacts/model")) == (True, False)
+    monkeypatch.chdir(tmp_path)
+    assert folder_of(MODEL, registered).name == direct.model.digest
+    assert folder_of("artifacts/model", registered) == Path("artifacts/model")
 
 
 def test_a_tampered_upload_is_not_served(registered, spoof, monkeypatch):

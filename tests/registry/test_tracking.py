@@ -11,8 +11,8 @@ from earmark import InputError, stages
 from earmark import params as settings
 from earmark.model.provenance import digest
 from earmark.params import Params, TrainingParams
-from earmark.registry.pipeline import PARENT, PIPELINE, runs
-from earmark.registry.record import PLACE, read, records
+from earmark.registry.publish import PLACE, read, records
+from earmark.registry.server import PARENT, PIPELINE, runs
 from earmark.registry.tracking import datasets, flatten, tracked
 from earmark.stages import STAGES, Stage
 from earmark.storage.files import read_table

@@ -15,9 +15,8 @@ def sync(params_file: ParamsFile = PARAMS) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from earmark.registry.publish import BUSY, SENT
+    from earmark.registry.publish import BUSY, PLACE, SENT
     from earmark.registry.publish import sync as publish_all
-    from earmark.registry.record import PLACE
 
     with Console(stderr=True).status("sending to MLflow"):
         done = publish_all(PLACE, settings.load(params_file).tracking)

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from earmark import InputError
-from earmark.registry.pipeline import GIVEN_RUN, RUN
-from earmark.registry.server import EXPERIMENT, WORKSPACE
+from earmark.registry.server import EXPERIMENT, GIVEN_RUN, RUN, WORKSPACE
 
 if TYPE_CHECKING:
     from kubeflow.trainer import TrainerClient

@@ -21,8 +21,8 @@ from earmark import InputError, params, stages
 from earmark.kubeflow.pointer import Pointer
 from earmark.kubeflow.store import STEPS, Gone, Store, gone, load, open_store, save
 from earmark.model.provenance import ORIGINS, origins
-from earmark.registry.pipeline import RUN
-from earmark.registry.record import PLACE, records
+from earmark.registry.publish import PLACE, records
+from earmark.registry.server import RUN
 from earmark.storage.files import file_digest, remove, write_json
 from earmark.storage.locks import locked
 from earmark.storage.printable import log_to_stderr, printable_lines

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,16 @@ import pandas as pd
 
 from earmark import InputError
 from earmark.corpora.text import require_columns
-from earmark.model.manifest import MANIFEST
+from earmark.model.manifest import MANIFEST, read_manifest
 from earmark.params import GateParams
-from earmark.registry import bundle, rules
-from earmark.registry.bundle import REGISTRATION, ROBUSTNESS, SCHEMA, TRIALS, Bundle
+from earmark.registry import rules
 from earmark.registry.rules import Finding
+from earmark.registry.versions import REGISTRATION, ROBUSTNESS, SCHEMA, TRIALS, learned_from
 from earmark.storage.files import complete, file_digest, read_table, write_json
 
 log = logging.getLogger(__name__)
 DECISION = "decision.json"
 COLUMNS = ("utterance_id", "digest", "corpus", "key", "speaker", "source", "llr")
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """What the gate judges; `champion` is None for a first promotion."""
-
-    model: Bundle
-    registration: dict[str, Any]
-    challenger: pd.DataFrame
-    champion: pd.DataFrame | None
-    robustness: pd.DataFrame
 
 
 def gate(
@@ -48,10 +37,24 @@ def gate(
         "champion": registration / "champion" / TRIALS,
         "robustness": robustness / ROBUSTNESS,
     }
-    candidates = _read(model, places)
-    findings = list(judge(candidates, gate, seed))
-    inputs = {name: file_digest(path) for name, path in places.items() if path.exists()}
-    record = _record(candidates, findings, gate, seed) | {"inputs": inputs}
+    manifest, registered = read_manifest(model), json.loads(places["registration"].read_text())
+    if registered["registered"]:
+        _require_same(registered["bundle"], manifest["digest"], places["manifest"])
+        _require_same(registered["evaluation"], file_digest(places["challenger"]), places["challenger"])
+    challenger, note = _trials(places["challenger"]), "the model is in no registry: set tracking.enabled=true and register it"
+    findings = [
+        Finding("registered", "", "", registered["registered"], note="" if registered["registered"] else note),
+        Finding("self-test", "", "", manifest["self_test"]["passed"]),
+        *rules.absolute(challenger, gate, first=not registered["champion"]),
+        *rules.robustness(read_table(places["robustness"]), gate),
+    ]
+    if champion := registered["champion"]:
+        another = champion["bundle"] != manifest["digest"]
+        findings.append(Finding("another model", "", "", another, note="" if another else "this model is the champion"))
+        findings += _against(challenger, _trials(places["champion"]), gate, seed)
+    record = _record(manifest, registered, findings, gate)
+    record["settings"] = {"seed": seed, **gate.model_dump(mode="json")}
+    record["inputs"] = {name: file_digest(path) for name, path in places.items() if path.exists()}
     with complete(output) as aside:
         aside.mkdir()
         write_json(aside / DECISION, record)
@@ -59,25 +62,8 @@ def gate(
     failed = [finding for finding in findings if not finding.passed]
     for finding in failed:
         log.warning("%s", finding)
-    return {
-        "passed": float(not failed),
-        "rules": len(findings),
-        "failed": len(failed),
-        "commercial": float(record["commercial"]["allowed"]),
-    }
-
-
-def _read(model: Path, places: dict[str, Path]) -> Candidates:
-    packaged, registered = bundle.read(model), json.loads(places["registration"].read_text())
-    if registered["registered"]:
-        _require_same(registered["bundle"], packaged.digest, places["manifest"])
-        _require_same(registered["evaluation"], file_digest(places["challenger"]), places["challenger"])
-    champion = _trials(places["champion"]) if registered.get("champion") else None
-    degraded = read_table(places["robustness"])
-    require_columns(
-        degraded, ("corpus", "degradation", "level", "trials_bonafide", "trials_spoof", "eer", "eer_low", "eer_high"), places["robustness"]
-    )
-    return Candidates(packaged, registered, _trials(places["challenger"]), champion, degraded)
+    commercial = float(record["commercial"]["allowed"])
+    return {"passed": float(not failed), "rules": len(findings), "failed": len(failed), "commercial": commercial}
 
 
 def _require_same(registered: str, found: str, path: Path) -> None:
@@ -91,45 +77,28 @@ def _trials(path: Path) -> pd.DataFrame:
     return table
 
 
-def judge(candidates: Candidates, gate: GateParams, seed: int) -> Iterator[Finding]:
-    """All rules; those that compare are asked only of models that were evaluated on the same trials."""
-    note = "" if candidates.registration["registered"] else "the model is in no registry: set tracking.enabled=true and register it"
-    yield Finding("registered", "", "", not note, note=note)
-    yield Finding("self-test", "", "", candidates.model.manifest["self_test"].get("passed") is True)
-    yield from rules.calibration(candidates.challenger, gate)
-    yield from rules.robustness(candidates.robustness, gate)
-    if candidates.champion is None:
-        yield from rules.first_bounds(candidates.challenger, gate)
-    else:
-        yield from _against(candidates, candidates.champion, gate, seed)
-
-
-def _against(candidates: Candidates, champion: pd.DataFrame, gate: GateParams, seed: int) -> Iterator[Finding]:
-    other = candidates.registration["champion"]["bundle"] != candidates.model.digest
-    yield Finding("another model", "", "", other, note="" if other else "this model is the champion")
-    same = rules.same_trials(candidates.challenger, champion)
+def _against(challenger: pd.DataFrame, champion: pd.DataFrame, gate: GateParams, seed: int) -> Iterator[Finding]:
+    """Rules that compare, asked only of models that were evaluated on the same trials."""
+    same = rules.same_trials(challenger, champion)
     yield same
     if same.passed:
-        yield rules.same_tracing(candidates.challenger, champion)
-        compared = rules.compare(candidates.challenger, champion, gate, seed)
+        old = rules.align(champion, challenger)
+        yield rules.same_tracing(challenger, old)
+        compared = rules.compare(challenger, old, gate, seed)
         yield from rules.win(compared, gate)
         yield from rules.hold(compared, gate)
-        yield from rules.slices(candidates.challenger, champion, gate)
+        yield from rules.slices(challenger, old, gate)
 
 
-def _record(candidates: Candidates, findings: list[Finding], gate: GateParams, seed: int) -> dict[str, Any]:
-    registered, passed = candidates.registration, all(finding.passed for finding in findings)
-    barred = [
-        {"corpus": corpus["name"], "licence": corpus.get("licence") or "unknown"}
-        for corpus in candidates.model.lineage
-        if corpus.get("licence") not in gate.commercial_licences
-    ]
+def _record(manifest: dict[str, Any], registered: dict[str, Any], findings: list[Finding], gate: GateParams) -> dict[str, Any]:
+    passed = all(finding.passed for finding in findings)
+    barred = [corpus for corpus in learned_from(manifest) if corpus["licence"] not in gate.commercial_licences]
+    barred_by = [{"corpus": corpus["name"], "licence": corpus["licence"] or "unknown"} for corpus in barred]
     return {
         "schema": SCHEMA,
         "verdict": "pass" if passed else "refuse",
         "challenger": {key: registered.get(key) for key in ("version", "bundle", "evaluation")},
-        "champion": registered.get("champion"),
+        "champion": registered["champion"],
         "rules": [asdict(finding) for finding in findings],
-        "commercial": {"allowed": passed and not barred, "barred_by": barred},
-        "settings": {"seed": seed, **gate.model_dump(mode="json")},
+        "commercial": {"allowed": passed and not barred, "barred_by": barred_by},
     }

@@ -37,33 +37,25 @@ class EarmarkModel(PythonModel):
         """
         import pandas as pd
 
-        rows = [self._answer(row) for row in model_input.to_dict("records")]
+        rows = [self._answer(row.get("audio"), row.get("path")) for row in model_input.to_dict("records")]
         return pd.DataFrame(rows, columns=OUTPUTS.input_names())
 
-    def _answer(self, row: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, content: Any, path: Any) -> dict[str, Any]:
         from earmark import InputError
-
-        content, path = row.get("audio"), row.get("path")
-        try:
-            if isinstance(content, bytes):
-                with tempfile.NamedTemporaryFile() as file:
-                    file.write(content)
-                    file.flush()
-                    return self._judge(Path(file.name), "audio")
-            if isinstance(path, str):
-                return self._judge(Path(path), path)
-            raise InputError("neither `audio` holds bytes nor `path` a place")
-        except InputError as error:
-            return {"error": str(error)}
-
-    def _judge(self, path: Path, name: str) -> dict[str, Any]:
         from earmark.verdict.judge import gravest
 
-        verdicts = self.judge.judge(path, name)
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content if isinstance(content, bytes) else b"")
+            file.flush()
+            given = isinstance(path, str) and not isinstance(content, bytes)
+            try:
+                verdicts = self.judge.judge(Path(path if given else file.name), path if given else "audio")
+            except InputError as error:
+                return {"error": str(error)}
         verdict = gravest(verdicts)
+        answer = {name: getattr(verdict, name) for name in ("decision", *FIGURES)}
         source = verdict.source.answer if verdict.source else None
-        figures = {name: getattr(verdict, name) for name in FIGURES}
-        return {"decision": verdict.decision, "source": source, "verdict": "\n".join(one.model_dump_json() for one in verdicts), **figures}
+        return answer | {"source": source, "verdict": "\n".join(one.model_dump_json() for one in verdicts)}
 
 
 set_model(EarmarkModel())

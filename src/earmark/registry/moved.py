@@ -31,10 +31,11 @@ def bring_along(database: Path, experiment: str, artifacts: Path) -> None:
     if not database.exists():
         return
     try:
-        with closing(sqlite3.connect(database, timeout=60, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
             old, new = _place(connection, experiment), artifacts.resolve().as_uri()
             if old and _elsewhere(old, artifacts.resolve(), database.resolve().parent):
-                _rewrite(connection, old, new)
+                for table, column in PLACES:
+                    connection.execute(REWRITE.format(table, column), {"old": old, "new": new})
                 log.info("%s was moved: its artifacts are those in %s", database, artifacts)
     except sqlite3.Error as error:
         raise InputError(f"{database}: {error}: make it writable, or restore it from a copy") from error
@@ -42,7 +43,7 @@ def bring_along(database: Path, experiment: str, artifacts: Path) -> None:
 
 def _place(connection: sqlite3.Connection, experiment: str) -> str | None:
     """Where the experiment's artifacts are said to lie; None where it is not made yet."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'experiments'").fetchone():
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
         return None
     found = connection.execute("SELECT artifact_location FROM experiments WHERE name = ?", (experiment,)).fetchone()
     return found and found[0]
@@ -53,28 +54,9 @@ def _elsewhere(stated: str, artifacts: Path, home: Path) -> bool:
     old = Path(unquote(urlsplit(stated).path))
     if not stated.startswith("file:") or old == artifacts or old.is_relative_to(home) or not artifacts.is_relative_to(home):
         return False
-    left, here = _names(old), _names(artifacts)
+    left, here = ({path.name for path in folder.glob("*")} for folder in (old, artifacts))
     if left and not left & here:
         raise InputError(
             f"{home} has an MLflow database whose artifacts lie in {old}: bring that folder to {artifacts}, or set tracking.artifacts to it"
         )
     return True
-
-
-def _names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-
-
-def _rewrite(connection: sqlite3.Connection, old: str, new: str) -> None:
-    there = {
-        (table, column) for table in {table for table, _ in PLACES} for _, column, *_ in connection.execute(f"PRAGMA table_info({table})")
-    }
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for table, column in PLACES:
-            if (table, column) in there:  # an older MLflow's has not all
-                connection.execute(REWRITE.format(table, column), {"old": old, "new": new})
-    except sqlite3.Error:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")

@@ -2,25 +2,26 @@
 
 A promotion goes by the version number of the gate's decision. MLflow has no compare-and-swap, so the champion is read right before its
 alias is set, and again after it: of two promotions at once the later one stands, and whoever finds another champion is refused.
-A version's tag `record` holds the SHA-256 of the record that made it champion; the record is an artifact of the version's run.
+A version's tag `record` names the record that made it champion, an artifact of the version's run.
 """
 
 import hashlib
 import json
 import logging
-import tempfile
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.artifacts import load_dict
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
 from earmark import InputError
 from earmark.params import TrackingParams
-from earmark.registry.bundle import SCHEMA
-from earmark.registry.pipeline import who
 from earmark.registry.rules import Finding
-from earmark.registry.server import connected
+from earmark.registry.server import connected, who
 from earmark.registry.versions import (
     BUNDLE,
     CHALLENGER,
@@ -29,19 +30,16 @@ from earmark.registry.versions import (
     EVALUATION,
     NAME,
     PREVIOUS,
+    SCHEMA,
     at,
     numbered,
     set_alias,
     set_tag,
 )
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
-
 log = logging.getLogger(__name__)
 RECORD, ALLOWED = "record", "commercial_use"
-UNDER_WAY = "rollback"  # a version's tag while it comes back; empty afterwards, since not all who may set a tag may delete it
+UNDER_WAY = "rollback"  # tag of a version that comes back, with the record; empty afterwards: not all who may set a tag may delete it
 AGAIN = "run the stages register and gate again (`dvc repro --force --single-item register gate`)"
 
 
@@ -51,42 +49,41 @@ def promote(tracking: TrackingParams, decision: Path, by: str | None = None) -> 
     Errors: InputError when a rule failed (which, by how much), when version or champion are no longer those of the decision, or when
     another champion was made meanwhile.
     """
-    content = _read(decision)
-    decided = json.loads(content)
-    _require_pass(decided, decision)
+    decided, digest = _read(decision)
+    compared, place = decided["champion"], f"records/promotion-{digest[:16]}.json"
+    loser = str(compared["version"]) if compared else None
     with connected(tracking) as store:
         client = store.client
-        winner, digest = _judged(client, decided["challenger"]), hashlib.sha256(content).hexdigest()
-        champion, stored = at(client, CHAMPION), _stored(client, winner, digest)
-        if champion is not None and champion.version == winner.version and stored and winner.tags.get(RECORD) == _digest(stored):
+        winner, champion = _judged(client, decided["challenger"]), at(client, CHAMPION)
+        record = _stored(client, winner, place)
+        if record and _number(champion) == _number(winner) and winner.tags.get(RECORD) == place:
             log.info("version %s is champion already, by this very decision", winner.version)
-            return stored
-        _require_no_rollback(client, champion)
-        _require_compared(decided, winner, champion)
-        facts = {"decision": decided, "decision_sha256": digest, "from": decided["champion"]}
-        record = stored or _store(client, "promotion", winner, by, digest, facts)
-        loser = numbered(client, decided["champion"]["version"]) if decided["champion"] else None
-        _crown(client, winner, loser, commercial=decided["commercial"]["allowed"])
-        set_tag(client, winner, RECORD, _digest(record))
+            return record
+        if _under_way(at(client, PREVIOUS), champion):
+            raise InputError("a rollback was cut short: run `earmark rollback` to complete it, then promote")
+        _require_champion(champion, winner, loser, f", the decision compared with version {loser or 'none'}")
+        facts = {"decision": decided, "decision_sha256": digest, "from": compared}
+        record = record or _record("promotion", winner, by, facts)
+        _crown(client, winner, loser, record, place, commercial=decided["commercial"]["allowed"])
         _retire_challenger(client, winner)
     log.info("version %s is champion", winner.version)
     return record
 
 
-def _read(decision: Path) -> bytes:
+def _read(decision: Path) -> tuple[dict[str, Any], str]:
+    """The gate's decision and its SHA-256. Errors: InputError when there is none, or it refuses the challenger."""
     try:
-        return decision.read_bytes()
+        content = decision.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{decision} does not exist: run `earmark gate` first") from None
-
-
-def _require_pass(decided: Mapping[str, Any], path: Path) -> None:
+    decided = json.loads(content)
     failed = [str(Finding(**rule)) for rule in decided["rules"] if not rule["passed"]]
-    if failed or decided["verdict"] != "pass":
-        raise InputError(f"{path} refuses the challenger: {'; '.join(failed) or decided['verdict']}")
+    if failed:
+        raise InputError(f"{decision} refuses the challenger: {'; '.join(failed)}")
+    return decided, hashlib.sha256(content).hexdigest()
 
 
-def _judged(client: "MlflowClient", judged: Mapping[str, Any]) -> "ModelVersion":
+def _judged(client: MlflowClient, judged: Mapping[str, Any]) -> ModelVersion:
     """The version that the decision is of. Errors: InputError when it is gone, or was evaluated again since."""
     version = numbered(client, judged["version"])
     if version is None:
@@ -96,88 +93,60 @@ def _judged(client: "MlflowClient", judged: Mapping[str, Any]) -> "ModelVersion"
     return version
 
 
-def _require_compared(decided: Mapping[str, Any], winner: "ModelVersion", champion: "ModelVersion | None") -> None:
-    """The champion is the one that the decision compared with, or the winner, whose promotion was cut short."""
-    compared = decided["champion"]
-    if champion is not None and champion.version == winner.version:
-        return
-    if (champion and int(champion.version)) != (compared and compared["version"]):
-        now, then = champion.version if champion else "none", compared["version"] if compared else "none"
-        raise InputError(f"the champion is version {now}, the decision compared with version {then}: {AGAIN}")
+def _number(version: ModelVersion | None) -> str | None:
+    return str(version.version) if version else None
 
 
-def _require_no_rollback(client: "MlflowClient", champion: "ModelVersion | None") -> None:
-    if any(one and one.tags.get(UNDER_WAY) for one in (champion, at(client, PREVIOUS))):
-        raise InputError("a rollback was cut short: run `earmark rollback` to complete it, then promote")
+def _require_champion(champion: ModelVersion | None, winner: ModelVersion, loser: str | None, otherwise: str) -> None:
+    """Errors: InputError when the champion is neither the winner, of a move that was cut short, nor the loser (None: no champion)."""
+    if _number(champion) not in (_number(winner), loser):
+        raise InputError(f"the champion is version {_number(champion) or 'none'}{otherwise}: {AGAIN}")
 
 
-def _stored(client: "MlflowClient", version: "ModelVersion", digest: str) -> dict[str, Any] | None:
-    """The record of the version's promotion by the decision of this digest; None where there is none."""
-    place, run = f"records/{_file_name('promotion', digest)}", str(version.run_id)
-    if place not in [file.path for file in client.list_artifacts(run, "records")]:
+def _record(action: str, to: ModelVersion, by: str | None, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {"schema": SCHEMA, "action": action, "to": _named(to), "who": by or who(), "when": datetime.now(UTC).isoformat(), **facts}
+
+
+def _named(version: ModelVersion) -> dict[str, Any]:
+    return {"version": int(version.version), "bundle": version.tags[BUNDLE]}
+
+
+def _stored(client: MlflowClient, version: ModelVersion, place: str) -> dict[str, Any] | None:
+    """The record at this place of the version's run; None where there is none."""
+    if place not in [file.path for file in client.list_artifacts(str(version.run_id), "records")]:
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        return json.loads(Path(client.download_artifacts(run, place, folder)).read_text())
+    return load_dict(f"runs:/{version.run_id}/{place}")
 
 
-def _file_name(action: str, place: str) -> str:
-    return f"{action}-{place[:16]}.json"
+def _crown(
+    client: MlflowClient, winner: ModelVersion, loser: str | None, record: Mapping[str, Any], place: str, *, commercial: bool
+) -> None:
+    """Store the record, then move champion, previous and commercial.
 
-
-def _store(
-    client: "MlflowClient", action: str, version: "ModelVersion", by: str | None, place: str, facts: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Write the record to the run of the version that becomes champion; a repeated action overwrites its own, at `place`."""
-    to, when = {"version": int(version.version), "bundle": version.tags[BUNDLE]}, datetime.now(UTC).isoformat()
-    record = {"schema": SCHEMA, "action": action, "to": to, "who": by or who(), "when": when, **facts}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / _file_name(action, place)
-        path.write_bytes(_bytes(record))
-        client.log_artifact(str(version.run_id), str(path), "records")
-    return record
-
-
-def _bytes(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
-
-
-def _digest(record: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_bytes(record)).hexdigest()
-
-
-def _crown(client: "MlflowClient", winner: "ModelVersion", loser: "ModelVersion | None", *, commercial: bool) -> None:
-    """Move champion, previous and commercial. Errors: InputError when another than winner or loser is champion, before or after it."""
+    Errors: InputError when another than winner or loser is champion before it, or another than the winner after it.
+    """
+    moved = f" and was moved while version {winner.version} was to become it"
+    client.log_text(str(winner.run_id), json.dumps(record, indent=2, sort_keys=True) + "\n", place)
     set_tag(client, winner, ALLOWED, "yes" if commercial else "no")
-    _require_champion(client, winner, loser)
-    set_alias(client, CHAMPION, winner)
-    _require_champion(client, winner)
+    _require_champion(at(client, CHAMPION), winner, loser, moved)
+    set_alias(client, CHAMPION, winner.version)
+    _require_champion(at(client, CHAMPION), winner, str(winner.version), moved)
     if loser is not None:
         set_alias(client, PREVIOUS, loser)
     if commercial:
-        set_alias(client, COMMERCIAL, winner)
+        set_alias(client, COMMERCIAL, winner.version)
     else:
         log.warning("version %s does not get the alias %s: the licences of its corpora bar it", winner.version, COMMERCIAL)
+    set_tag(client, winner, RECORD, place)
 
 
-def _require_champion(client: "MlflowClient", winner: "ModelVersion", *others: "ModelVersion | None") -> None:
-    """The champion is one of these; None stands for no champion."""
-    found = at(client, CHAMPION)
-    if (found and found.version) not in [one and one.version for one in (winner, *others)]:
-        now = f"version {found.version}" if found else "none"
-        raise InputError(f"the champion is {now} and was moved while version {winner.version} was to become it: {AGAIN}")
-
-
-def _retire_challenger(client: "MlflowClient", winner: "ModelVersion") -> None:
+def _retire_challenger(client: MlflowClient, winner: ModelVersion) -> None:
     """Take the alias from a version that is champion now; whoever may not delete an alias leaves it, since nothing reads it."""
-    from mlflow.exceptions import MlflowException
-
-    challenger = at(client, CHALLENGER)
-    if challenger is None or challenger.version != winner.version:
-        return
-    try:
-        set_alias(client, CHALLENGER, None)
-    except MlflowException as error:
-        log.info("version %s keeps the alias %s: %s", winner.version, CHALLENGER, error)
+    if _number(at(client, CHALLENGER)) == _number(winner):
+        try:
+            set_alias(client, CHALLENGER, None)
+        except MlflowException as error:
+            log.info("version %s keeps the alias %s: %s", winner.version, CHALLENGER, error)
 
 
 def rollback(tracking: TrackingParams, by: str | None = None, reason: str = "") -> dict[str, Any]:
@@ -187,35 +156,24 @@ def rollback(tracking: TrackingParams, by: str | None = None, reason: str = "") 
     """
     with connected(tracking) as store:
         client = store.client
-        champion, previous, place = _begin_rollback(client)
-        named = {"version": int(champion.version), "bundle": champion.tags[BUNDLE]}
-        record = _store(client, "rollback", previous, by, place, {"from": named, "reason": reason})
-        allowed = previous.tags.get(ALLOWED) == "yes"
-        if not allowed:
-            _withdraw_commercial(client, champion)
-        _crown(client, previous, champion, commercial=allowed)
-        set_tag(client, previous, RECORD, _digest(record))
-        set_tag(client, previous, UNDER_WAY, "")
-    log.info("version %s is champion again", previous.version)
+        champion, previous = at(client, CHAMPION), at(client, PREVIOUS)
+        if (found := _under_way(previous, champion)) is None:
+            if champion is None or previous is None or champion.version == previous.version:
+                raise InputError(f"{NAME} has no previous champion to go back to")
+            found = previous, _record("rollback", previous, by, {"from": _named(champion), "reason": reason})
+            set_tag(client, previous, UNDER_WAY, json.dumps(found[1]))
+        back, record = found
+        left, allowed = str(record["from"]["version"]), back.tags.get(ALLOWED) == "yes"
+        if not allowed and _number(at(client, COMMERCIAL)) == left:  # what was found bad is not sold on, even if nobody has the alias then
+            set_alias(client, COMMERCIAL, None)
+        place = f"records/rollback-{hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]}.json"
+        _crown(client, back, left, record, place, commercial=allowed)
+        set_tag(client, back, UNDER_WAY, "")
+    log.info("version %s is champion again", back.version)
     return record
 
 
-def _begin_rollback(client: "MlflowClient") -> tuple["ModelVersion", "ModelVersion", str]:
-    """Who is left, who comes back, and the record's place; noted with the latter until both have their aliases."""
-    champion, previous = at(client, CHAMPION), at(client, PREVIOUS)
-    for one in (previous, champion):
-        if one is not None and one.tags.get(UNDER_WAY):
-            note = json.loads(one.tags[UNDER_WAY])
-            return client.get_model_version(NAME, note["from"]), one, note["place"]
-    if champion is None or previous is None or champion.version == previous.version:
-        raise InputError(f"{NAME} has no previous champion to go back to")
-    note = {"from": str(champion.version), "place": uuid.uuid4().hex}
-    set_tag(client, previous, UNDER_WAY, json.dumps(note))
-    return champion, previous, note["place"]
-
-
-def _withdraw_commercial(client: "MlflowClient", champion: "ModelVersion") -> None:
-    """What was found bad is not sold on: without a permitted version to go back to, nobody has the alias."""
-    holder = at(client, COMMERCIAL)
-    if holder is not None and holder.version == champion.version:
-        set_alias(client, COMMERCIAL, None)
+def _under_way(*versions: ModelVersion | None) -> tuple[ModelVersion, dict[str, Any]] | None:
+    """The one of these versions that a rollback was to bring back, and its record; None where no rollback was cut short."""
+    found = [version for version in versions if version and version.tags.get(UNDER_WAY)]
+    return (found[0], json.loads(found[0].tags[UNDER_WAY])) if found else None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,8 @@ from earmark.metrics.tracing import Traced
 from earmark.params import GateParams
 
 HIGHER_IS_BETTER = ("accuracy", "auroc")
+Span = tuple[float | None, float | None]
+NONE: Span = (None, None)
 IDENTITY = ["utterance_id", "digest", "corpus", "key"]
 
 
@@ -40,16 +43,17 @@ class Finding:
 
     def __str__(self) -> str:
         """One line for people."""
+        what = ", ".join(word for word in (self.place, self.figure) if word)
         amount = "" if self.missed_by is None else f" by {self.missed_by:.4g}"
-        return (
-            f"{self.rule} ({', '.join(word for word in (self.place, self.figure) if word)}) failed{amount}{self.note and ': ' + self.note}"
-        )
+        return f"{self.rule} ({what}) failed{amount}{self.note and ': ' + self.note}"
 
 
-def bounded(rule: str, place: str, figure: str, value: float, bound: float) -> Finding:
-    """A figure that may not be larger than its bound."""
-    passed = value <= bound
-    return Finding(rule, place, figure, passed, value, bound=bound, missed_by=None if passed else value - bound)
+def bounded(
+    rule: str, place: str, figure: str, value: float, bound: float, old: float | None = None, span: Span = NONE, over: float | None = None
+) -> Finding:
+    """A figure that may not be larger than its bound: it, or what is given as `over`, less the bound may not be above 0."""
+    missed = (value if over is None else over) - bound
+    return Finding(rule, place, figure, missed <= 0, value, old, *span, bound, missed if missed > 0 else None)
 
 
 def corpora(trials: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -64,21 +68,16 @@ def ranked(trials: pd.DataFrame) -> Ranked:
     return Ranked.of(trials["llr"], (trials["key"] == "bonafide").to_numpy(bool))
 
 
-def first_bounds(trials: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
-    """Absolute bounds, in place of a champion."""
+def absolute(trials: pd.DataFrame, gate: GateParams, *, first: bool) -> Iterator[Finding]:
+    """Bounds of the calibrated score, and of what better calibration would save; a `first` champion has bounds of its own."""
     for name, part in corpora(trials):
         curve = ranked(part).curve()
-        yield bounded("first", name, "eer", detection.eer(curve), gate.first.eer)
-        yield bounded("first", name, "cllr", detection.cllr(curve), gate.first.cllr)
-
-
-def calibration(trials: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
-    """The calibrated score is worth something, and little would be saved by calibrating it better."""
-    for name, part in corpora(trials):
-        curve = ranked(part).curve()
-        actual = detection.cllr(curve)
-        yield bounded("calibration", name, "cllr", actual, gate.calibration.cllr)
-        yield bounded("calibration", name, "calibration_loss", actual - detection.min_cllr(curve), gate.calibration.loss)
+        eer, cllr = detection.eer(curve), detection.cllr(curve)
+        yield bounded("calibration", name, "cllr", cllr, gate.calibration.cllr)
+        yield bounded("calibration", name, "calibration_loss", cllr - detection.min_cllr(curve), gate.calibration.loss)
+        if first:
+            yield bounded("first", name, "eer", eer, gate.first.eer)
+            yield bounded("first", name, "cllr", cllr, gate.first.cllr)
 
 
 def robustness(table: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
@@ -100,8 +99,7 @@ def robustness(table: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
     worst = enough.loc[enough["eer_low"].idxmax()]
     place = f"{worst['corpus']}, {worst['degradation']} {worst['level']}"
     value, low, high = (float(worst[name]) for name in ("eer", "eer_low", "eer_high"))
-    missed = low - gate.robustness_eer if low > gate.robustness_eer else None
-    yield Finding("robustness", place, "eer", missed is None, value, None, low, high, gate.robustness_eer, missed)
+    yield bounded("robustness", place, "eer", value, gate.robustness_eer, span=(low, high), over=low)
 
 
 def same_trials(challenger: pd.DataFrame, champion: pd.DataFrame) -> Finding:
@@ -114,44 +112,9 @@ def same_trials(challenger: pd.DataFrame, champion: pd.DataFrame) -> Finding:
     return Finding("same trials", "", "", False, missed_by=float(len(new ^ old)), note=f"{note}: evaluate both on the same trials")
 
 
-@dataclass(frozen=True)
-class Compared:
-    """One figure of both models on one corpus, and draws of their difference."""
-
-    challenger: float
-    champion: float
-    draws: Floats
-
-
-def compare(challenger: pd.DataFrame, champion: pd.DataFrame, gate: GateParams, seed: int) -> dict[str, dict[str, Compared]]:
-    """Figures that the rules ask for, by figure and corpus; those that the trials cannot give are left out."""
-    aligned = champion.set_index("utterance_id").loc[challenger["utterance_id"]].reset_index()
-    found: dict[str, dict[str, Compared]] = {}
-    for number, (name, part) in enumerate(challenger.groupby("corpus")):
-        old = aligned[(aligned["corpus"] == name).to_numpy()]
-        figures = _detection(part, old, gate, seed + number) if part["key"].nunique() == 2 else {}
-        for figure, compared in (figures | _tracing(part, old, gate, seed + number)).items():
-            if figure in (*gate.win, *gate.hold) and np.isfinite(compared.draws).any():
-                found.setdefault(figure, {})[str(name)] = compared
-    return found
-
-
-def _detection(new: pd.DataFrame, old: pd.DataFrame, gate: GateParams, seed: int) -> dict[str, Compared]:
-    clusters = Clusters.of((new["key"] == "bonafide").to_numpy(bool), list(new["speaker"]), list(new["source"]))
-    return _compared(partial(_detection_figures, ranked(new)), partial(_detection_figures, ranked(old)), clusters, gate, seed)
-
-
-def _detection_figures(trials: Ranked, weights: Floats | None = None) -> dict[str, float]:
-    curve = trials.curve(weights)
-    return {"eer": detection.eer(curve), "min_dcf": detection.min_dcf(curve), "cllr": detection.cllr(curve)}
-
-
-def _compared(
-    new: Callable[..., dict[str, float]], old: Callable[..., dict[str, float]], clusters: Clusters, gate: GateParams, seed: int
-) -> dict[str, Compared]:
-    ours, theirs = new(), old()
-    drawn = draws(difference(old, new), clusters, gate.resamples, seed)
-    return {figure: Compared(ours[figure], theirs[figure], drawn[figure]) for figure in ours if figure in drawn}
+def align(champion: pd.DataFrame, challenger: pd.DataFrame) -> pd.DataFrame:
+    """The champion's trials in the order and with the index of the challenger's, which are the same."""
+    return champion.set_index("utterance_id").loc[challenger["utterance_id"]].reset_index().set_axis(challenger.index)
 
 
 def traced(trials: pd.DataFrame) -> np.ndarray:
@@ -160,98 +123,106 @@ def traced(trials: pd.DataFrame) -> np.ndarray:
 
 
 def comparable(new: pd.DataFrame, old: pd.DataFrame) -> np.ndarray:
-    """(r,) trials that both models traced and whose source is known, or unseen, to both."""
+    """(r,) aligned trials that both models traced and whose source is known, or unseen, to both."""
     both = traced(new) & traced(old)
     if both.any():
         both &= (new["known"].astype("boolean") == old["known"].astype("boolean")).to_numpy(bool, na_value=False)
     return both
 
 
-def same_tracing(challenger: pd.DataFrame, champion: pd.DataFrame) -> Finding:
+def same_tracing(new: pd.DataFrame, old: pd.DataFrame) -> Finding:
     """The challenger names sources wherever the champion does; else a figure that it must hold would not be asked for."""
-    old = champion.set_index("utterance_id").loc[challenger["utterance_id"]].reset_index()
-    lost = int(np.count_nonzero(traced(old) & ~traced(challenger)))
-    none = traced(old).any() and not comparable(challenger, old).any()
+    lost = int(np.count_nonzero(traced(old) & ~traced(new)))
+    none = traced(old).any() and not comparable(new, old).any()
     note = f"{lost} trials that the champion traces are not traced" if lost else "no source is known, or unseen, to both" if none else ""
     return Finding("same tracing", "", "", not note, missed_by=float(lost) if lost else None, note=note)
 
 
-def _tracing(new: pd.DataFrame, old: pd.DataFrame, gate: GateParams, seed: int) -> dict[str, Compared]:
-    chosen = comparable(new, old)
-    if not chosen.any():
-        return {}
-    ours, theirs = (
-        Traced.of(list(part["source"]), list(part["answer"]), part["ood_score"], part["known"]) for part in (new[chosen], old[chosen])
-    )
-    clusters = Clusters.of(np.zeros(np.count_nonzero(chosen), bool), list(new["speaker"][chosen]), list(new["source"][chosen]))
-    return _compared(partial(_tracing_figures, ours), partial(_tracing_figures, theirs), clusters, gate, seed)
+class Compared(NamedTuple):
+    """One figure of both models on the same trials, and (resamples,) draws of challenger − champion."""
+
+    challenger: float
+    champion: float
+    draws: Floats
+
+    def worse(self, figure: str, level: float) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Interval of challenger − champion, and of by how much the challenger is the worse."""
+        low, high = interval(self.draws, level)
+        return (low, high), (-high, -low) if figure in HIGHER_IS_BETTER else (low, high)
 
 
-def _tracing_figures(model: Traced, weights: Floats | None = None) -> dict[str, float]:
-    found = model.naming(weights)
+def compare(new: pd.DataFrame, old: pd.DataFrame, gate: GateParams, seed: int) -> dict[str, dict[str, Compared]]:
+    """Figures that the rules ask for, by figure and corpus, of aligned trials; those that the trials cannot give are left out."""
+    found: dict[str, dict[str, Compared]] = {}
+    for number, (name, ours) in enumerate(new.groupby("corpus")):
+        theirs = old.loc[ours.index]
+        both, figures = comparable(ours, theirs), {}
+        if ours["key"].nunique() == 2:
+            figures |= _compared(_detection, ranked(ours), ranked(theirs), ours, gate, seed + number)
+        if both.any():
+            figures |= _compared(_tracing, _named(ours[both]), _named(theirs[both]), ours[both], gate, seed + number)
+        for figure, compared in figures.items():
+            if figure in (*gate.win, *gate.hold) and np.isfinite(compared.draws).any():
+                found.setdefault(figure, {})[str(name)] = compared
+    return found
+
+
+def _compared(
+    measure: Callable[[Any, Floats], dict[str, float]], new: Any, old: Any, trials: pd.DataFrame, gate: GateParams, seed: int
+) -> dict[str, Compared]:
+    clusters = Clusters.of((trials["key"] == "bonafide").to_numpy(bool), list(trials["speaker"]), list(trials["source"]))
+    drawn = draws(difference(partial(measure, old), partial(measure, new)), clusters, gate.resamples, seed)
+    ours, theirs = (measure(model, np.ones(len(trials))) for model in (new, old))
+    return {figure: Compared(ours[figure], theirs[figure], drawn[figure]) for figure in ours if figure in drawn}
+
+
+def _detection(trials: Ranked, weights: Floats) -> dict[str, float]:
+    curve = trials.curve(weights)
+    return {"eer": detection.eer(curve), "min_dcf": detection.min_dcf(curve), "cllr": detection.cllr(curve)}
+
+
+def _named(trials: pd.DataFrame) -> Traced:
+    return Traced.of(list(trials["source"]), list(trials["answer"]), trials["ood_score"], trials["known"])
+
+
+def _tracing(trials: Traced, weights: Floats) -> dict[str, float]:
+    found = trials.naming(weights)
     with suppress(MissingKey):
-        found["auroc"] = detection.auroc(model.ranked.curve(weights))
+        found["auroc"] = detection.auroc(trials.ranked.curve(weights))
     return found
 
 
 def win(compared: dict[str, dict[str, Compared]], gate: GateParams) -> Iterator[Finding]:
     """Figures whose mean over corpora must be better: the interval of the difference excludes 0."""
     for figure in gate.win:
-        parts = list(compared.get(figure, {}).values())
+        place, parts = "mean over corpora", list(compared.get(figure, {}).values())
         if not parts:
-            yield Finding("win", "mean over corpora", figure, False, note="not measured")
+            yield Finding("win", place, figure, False, note="not measured")
             continue
-        low, high = interval(np.mean([part.draws for part in parts], axis=0), gate.level)
-        over = -low if figure in HIGHER_IS_BETTER else high
-        ours, theirs = (float(np.mean(values)) for values in zip(*((part.challenger, part.champion) for part in parts), strict=True))
-        missed = None if over < 0 else over
-        yield Finding(
-            "win",
-            "mean over corpora",
-            figure,
-            over < 0,
-            ours,
-            theirs,
-            low,
-            high,
-            0.0,
-            missed,
-            "" if missed is None else "the interval of the difference reaches 0",
-        )
+        mean = Compared(*(np.mean(values, axis=0) for values in zip(*parts, strict=True)))
+        span, (_, most) = mean.worse(figure, gate.level)
+        note, missed = ("", None) if most < 0 else ("the interval of the difference reaches 0", most)
+        yield Finding("win", place, figure, most < 0, float(mean.challenger), float(mean.champion), *span, 0.0, missed, note)
 
 
 def hold(compared: dict[str, dict[str, Compared]], gate: GateParams) -> Iterator[Finding]:
     """Figures that must not be worse on any corpus: the interval of the difference does not lie wholly beyond the margin."""
     for figure in gate.hold:
-        margin = gate.margins.get(figure, 0.0)
         for name, part in compared.get(figure, {}).items():
-            low, high = interval(part.draws, gate.level)
-            over = (-high if figure in HIGHER_IS_BETTER else low) - margin
-            missed = over if over > 0 else None
-            yield Finding("hold", name, figure, over <= 0, part.challenger, part.champion, low, high, margin, missed)
+            span, (least, _) = part.worse(figure, gate.level)
+            yield bounded("hold", name, figure, part.challenger, gate.margins.get(figure, 0.0), part.champion, span, least)
 
 
-def slices(challenger: pd.DataFrame, champion: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
-    """EER of every codec, language and so on that has enough trials: no higher than the champion's and a margin."""
-    aligned = champion.set_index("utterance_id").loc[challenger["utterance_id"]]
-    table = challenger.assign(champion_llr=aligned["llr"].to_numpy())
-    for name, part in corpora(table):
+def slices(new: pd.DataFrame, old: pd.DataFrame, gate: GateParams) -> Iterator[Finding]:
+    """EER of every codec, language and so on that has enough trials: no higher than the champion's and a margin.
+
+    A slice of spoofs alone, such as a source, is told from all bona fide speech.
+    """
+    for name, part in corpora(new):
+        bonafide = part[part["key"] == "bonafide"]
         for column, margin in gate.slices.items():
-            for value in sorted(part[column].dropna().astype("str").unique()) if column in part else ():
-                rows = _slice(part, (part[column].astype("str") == value).to_numpy(bool, na_value=False))
-                if rows["key"].value_counts().reindex(["bonafide", "spoof"], fill_value=0).min() < gate.slice_trials:
-                    continue
-                new, old = _eer(rows), _eer(rows.assign(llr=rows["champion_llr"]))
-                rise = new - old
-                missed = rise - margin if rise > margin else None
-                yield Finding("slice", f"{name}, {column}={value}", "eer", missed is None, new, old, bound=margin, missed_by=missed)
-
-
-def _slice(part: pd.DataFrame, inside: np.ndarray) -> pd.DataFrame:
-    """A slice's trials; one of spoofs alone, such as a source, is told from all bona fide speech."""
-    bonafide = (part["key"] == "bonafide").to_numpy(bool)
-    return part[inside | bonafide] if not (inside & bonafide).any() else part[inside]
-
-
-def _eer(rows: pd.DataFrame) -> float:
-    return detection.eer(ranked(rows).curve())
+            for value, rows in part.groupby(column) if column in part else ():
+                judged = rows if (rows["key"] == "bonafide").any() else pd.concat([bonafide, rows])
+                if min(np.count_nonzero(judged["key"] == key) for key in ("bonafide", "spoof")) >= gate.slice_trials:
+                    ours, theirs = (detection.eer(ranked(trials).curve()) for trials in (judged, old.loc[judged.index]))
+                    yield bounded("slice", f"{name}, {column}={value}", "eer", ours, margin, theirs, over=ours - theirs)

@@ -1,9 +1,7 @@
-"""Versions of the registered model, found by the digest of the bundle that they are of, and its aliases."""
+"""Versions of the registered model, found by the digest of the bundle that they are of, its aliases, and the files beside them."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from earmark.registry.server import is_conflict
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -13,19 +11,13 @@ NAME = "earmark"
 CHAMPION, CHALLENGER, PREVIOUS, COMMERCIAL = "champion", "challenger", "previous", "commercial"
 BUNDLE, EVALUATION, SUPERSEDED = "bundle_digest", "evaluation_digest", "superseded_by"
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # what MLflow answers where an alias or a version is not
+SCHEMA = 1  # of the records that the registry's stages write
+TRIALS, ROBUSTNESS, REGISTRATION = "trials.parquet", "robustness.parquet", "registration.json"
 
 
-def ensure_model(client: "MlflowClient", description: str) -> None:
-    """Make the registered model unless it is there; only its maker may be allowed to ask for it a second time."""
-    from mlflow.exceptions import MlflowException
-
-    if client.search_registered_models(f"name = '{NAME}'"):
-        return
-    try:
-        client.create_registered_model(NAME, description=description)
-    except MlflowException as error:
-        if not is_conflict(error):
-            raise
+def learned_from(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """Corpora that a model was trained or calibrated on."""
+    return [corpus for corpus in manifest["corpora"] if {"train", "dev"} & set(corpus["splits"])]
 
 
 def versions_of(client: "MlflowClient", digest: str) -> list["ModelVersion"]:
@@ -34,33 +26,33 @@ def versions_of(client: "MlflowClient", digest: str) -> list["ModelVersion"]:
     return sorted((version for version in found if SUPERSEDED not in version.tags), key=lambda version: int(version.version))
 
 
-def numbered(client: "MlflowClient", version: str | int) -> "ModelVersion | None":
+def numbered(client: "MlflowClient", version: str | int, name: str = NAME) -> "ModelVersion | None":
     """The version of this number; None where there is none."""
-    return _found(client.get_model_version, str(version))
+    return _found(client.get_model_version, name, str(version))
 
 
-def at(client: "MlflowClient", alias: str) -> "ModelVersion | None":
+def at(client: "MlflowClient", alias: str, name: str = NAME) -> "ModelVersion | None":
     """The version that an alias names; None where nothing has it."""
-    return _found(client.get_model_version_by_alias, alias)
+    return _found(client.get_model_version_by_alias, name, alias)
 
 
-def _found(get: Callable[[str, str], "ModelVersion"], which: str) -> "ModelVersion | None":
+def _found(get: Callable[[str, str], "ModelVersion"], name: str, which: str) -> "ModelVersion | None":
     from mlflow.exceptions import MlflowException
 
     try:
-        return get(NAME, which)
+        return get(name, which)
     except MlflowException as error:
-        if getattr(error, "error_code", None) in ABSENT:
+        if error.error_code in ABSENT:
             return None
         raise
 
 
-def set_alias(client: "MlflowClient", alias: str, version: "ModelVersion | None") -> None:
-    """Point an alias at a version, or take it away."""
+def set_alias(client: "MlflowClient", alias: str, version: str | int | None) -> None:
+    """Point an alias at the version of this number, or take it away."""
     if version is None:
         client.delete_registered_model_alias(NAME, alias)
     else:
-        _twice(client.set_registered_model_alias, NAME, alias, str(version.version))
+        _twice(client.set_registered_model_alias, NAME, alias, str(version))
 
 
 def set_tag(client: "MlflowClient", version: "ModelVersion", tag: str, value: str) -> None:
