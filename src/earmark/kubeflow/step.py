@@ -13,9 +13,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from earmark import InputError, params, stages
 from earmark.kubeflow.pointer import Pointer
@@ -106,8 +109,22 @@ def code_digest(stage: stages.Stage) -> str:
 
 
 def installed() -> list[str]:
-    """Names and versions of all packages installed beside this one."""
-    return sorted({f"{one.name} {one.version}" for one in distributions() if one.name != "earmark"})
+    """Names and versions of all packages that this one needs, directly or not; what else lies on the path does not count."""
+    versions: dict[str, str] = {}
+    names = ["earmark"]
+    while names:
+        name = canonicalize_name(names.pop())
+        if name in versions:
+            continue
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:  # of another platform
+            continue
+        versions[name] = found.version
+        needed = map(Requirement, found.requires or ())
+        names += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    del versions["earmark"]
+    return [f"{name} {version}" for name, version in sorted(versions.items())]
 
 
 def _recall(step: Step, store: Store) -> tuple[Pointer, dict[str, float]] | None:
