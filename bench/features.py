@@ -17,7 +17,7 @@ from earmark.audio.decode import probe
 from earmark.features.clips import Clips, disturbed
 from earmark.features.cqt import Cqt, reference
 from earmark.features.shards import Features, precompute
-from earmark.params import AudioParams, AugmentationParams, CqtParams, DecodingParams, ShardingParams, SpectrogramParams
+from earmark.params import AudioParams, AugmentationParams, CqtParams, DecodingParams, ShardingParams
 from timing import row, seconds, show
 
 CLIPS, SECONDS, BATCH = 192, 4.04, 16
@@ -101,8 +101,8 @@ def save(path: Path, cqt: np.ndarray) -> None:
 def training_paths(protocol: pd.DataFrame, output: Path) -> dict[str, Any]:
     """Seconds for all clips from the shards, against waveform, RawBoost and CQT anew (the path that augmented training takes)."""
     features, audio, cqt, transform = Features(output), AudioParams(), CqtParams(), Cqt(CqtParams())
-    stored = Clips(features, audio, cqt, SpectrogramParams())
-    bare = Clips(features, audio, cqt, SpectrogramParams(), transform.margin_samples)
+    stored = Clips(features, audio, cqt, "cqt")
+    bare = Clips(features, audio, cqt, "cqt", transform.margin_samples)
     items = [(utterance, 0, 0) for utterance in protocol["utterance_id"]]
     generator, augmentation = torch.Generator().manual_seed(0), AugmentationParams(rawboost=3)
 

@@ -20,7 +20,7 @@ from earmark.ensemble.fusion import Ensemble
 from earmark.ensemble.unseen import Bank, nearest, nsd
 from earmark.features.shards import precompute
 from earmark.metrics.frechet import frechet_distance, root_trace
-from earmark.networks.tracer import Tracer
+from earmark.networks.classifier import Classifier
 from earmark.networks.wav2vec2 import TappedWav2Vec2, configuration
 from earmark.params import (
     AudioParams,
@@ -143,7 +143,7 @@ def epoch() -> list[dict[str, Any]]:
         labels = np.arange(len(table)) % 8
         everything = Rows(table["utterance_id"].tolist(), labels)
         training, pairs = setup.tracer.training, 8
-        network = Tracer(setup.clips.width, ConformerParams(), 8)
+        network = Classifier(setup.clips.width, ConformerParams(), 8)
         task = TracerTask(Network(network, ConformerParams()), setup, 0, everything, Rows(everything.utterances[:1], labels[:1]), pairs)
         objective = Dispersion(network, DispersionParams(), pairs)
         batches = [batch for _, batch in task.batches(0, 0)]

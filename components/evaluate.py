@@ -8,8 +8,7 @@ from components.image import component
 @component
 def evaluate(
     protocol: Input[Dataset],
-    scores: Input[Dataset],
-    detector: Input[Model],
+    detectors: Input[Model],
     answers: Input[Artifact],
     model: Input[Model],
     robustness: Input[Artifact],

@@ -8,16 +8,18 @@ from components.image import component
 @component
 def fit_ensemble(
     protocol: Input[Dataset],
+    scores: Input[Dataset],
     embeddings: Input[Dataset],
     output: Output[Artifact],
     metrics: Output[Metrics],
+    detector: str,
     tracer: str,
     ensemble: str,
     tracking: str,
     store: str,
     run: str,
 ):
-    """Fuse the members: temperatures, weights, bank and thresholds, fitted on dev; answer dev and eval."""
+    """Fuse the detector's members and the tracer's, fitted on dev; score and answer dev and eval."""
     arguments = locals()
     from earmark.kubeflow.step import run_step
 

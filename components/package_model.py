@@ -8,8 +8,7 @@ from components.image import component
 @component
 def package_model(
     protocol: Input[Dataset],
-    scores: Input[Dataset],
-    detector: Input[Model],
+    detectors: Input[Model],
     members: Input[Model],
     answers: Input[Artifact],
     output: Output[Model],
@@ -19,6 +18,7 @@ def package_model(
     decoding: str,
     audio: str,
     cqt: str,
+    detector: str,
     front_end: str,
     tracer: str,
     scoring: str,

@@ -9,18 +9,19 @@ from components.image import component
 def score_detector(
     protocol: Input[Dataset],
     features: Input[Dataset],
-    detector: Input[Model],
+    detectors: Input[Model],
     output: Output[Dataset],
     metrics: Output[Metrics],
     audio: str,
     cqt: str,
+    detector: str,
     scoring: str,
     compute: str,
     store: str,
     run: str,
     shard: str = "1/1",
 ):
-    """Score whole utterances of dev, eval and a sample of train, and write their embeddings."""
+    """Score dev, eval and a sample of train with every member, window by window."""
     arguments = locals()
     from earmark.kubeflow.step import run_step
 

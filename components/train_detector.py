@@ -14,18 +14,16 @@ def train_detector(
     seed: int,
     audio: str,
     cqt: str,
-    wavespec: str,
-    loss: str,
-    augmentation: str,
-    training: str,
+    detector: str,
     scoring: str,
     compute: str,
     tracking: str,
     store: str,
     run: str,
+    member: str = "",
     job: str = "",
 ):
-    """Train WaveSpec on train, choose its epoch on dev."""
+    """Train every member of the detector, or one of them: on train, with the epoch chosen on dev."""
     arguments = locals()
     from earmark.kubeflow.step import run_step
 

@@ -27,12 +27,15 @@ SEEDS = (688, 689, 690)
 CORPUS = "corpora=[{adapter: folder, root: data, name: realset}]"
 # its speakers and texts recur across splits, and so do two recordings, of which another repository holds an encoded form
 KNOWN_LEAKS = ("doctor.speaker_leak=warn", "doctor.group_leak=warn", "doctor.near_duplicate_leak=warn")
-NO_COPIES = ("copysynthesis.known=[]", "training.copy_share=0")
+NO_COPIES = ("copysynthesis.known=[]",)
+WAVESPEC = "detector.members.wavespec"
+ALONE = ("detector.members.linear=null", "detector.members.lfcc_gmm=null")
 DETECTOR = {
-    "waveform only": ("wavespec.views=waveform",),
-    "CQT only": ("wavespec.views=cqt",),
-    "with phase": ("wavespec.spectrogram.phase=angle",),
-    "without copy-synthesis": NO_COPIES,
+    "WaveSpec alone": ALONE,
+    "WaveSpec, waveform only": (*ALONE, f"{WAVESPEC}.network.views=waveform"),
+    "WaveSpec, CQT only": (*ALONE, f"{WAVESPEC}.network.views=spectrogram"),
+    "WaveSpec with phase": (*ALONE, f"{WAVESPEC}.network.spectrogram.phase=angle"),
+    "WaveSpec without copy-synthesis": (*ALONE, *NO_COPIES),
 }
 PLAIN = ("tracer.members.lfcc_gmm=null", "tracer.emphasis.enabled=false")  # mixtures know nothing of losses
 TRACER = {
@@ -65,8 +68,8 @@ def main() -> None:
 
 
 def detector(chosen: argparse.Namespace) -> str:
-    """Seeds, ablations and peers of WaveSpec."""
-    runs = {f"WaveSpec, seed {seed}": (f"seed={seed}",) for seed in chosen.seeds}
+    """Seeds of the ensemble, WaveSpec's ablations, and peers."""
+    runs = {f"ensemble, seed {seed}": (f"seed={seed}",) for seed in chosen.seeds}
     if not chosen.no_ablations:
         runs |= {name: (f"seed={chosen.seeds[0]}", *sets) for name, sets in DETECTOR.items()}
     folders = [prepare(chosen.output, name, chosen.corpus, ("tracer.members={}", *sets)) for name, sets in runs.items()]
@@ -147,13 +150,13 @@ def tabulate(evaluations: dict[str, Path]) -> str:
     """Markdown: EER % with clustered 95 % intervals, a row a run, and mean ± standard deviation over the seeds."""
     rows = {name: read_row(folder) for name, folder in evaluations.items()}
     table = pd.DataFrame(rows).T
-    seeds = table[table.index.str.startswith("WaveSpec, seed")]
+    seeds = table[table.index.str.startswith("ensemble, seed")]
     figures = ["all", "without classical engines", *KINDS]
     head = f"| detector | {' | '.join(figures)} |\n|---|{'---|' * len(figures)}"
     spread = {name: f"**{seeds[name].mean():.1f} ± {seeds[name].std(ddof=1):.1f}**" for name in figures}
     mean = " | ".join("too few trials" if seeds[name].isna().any() else spread[name] for name in figures)
     body = [f"| {name} | {' | '.join(cell(row, figure) for figure in figures)} |" for name, row in table.iterrows()]
-    return "\n".join([head, f"| **WaveSpec, mean of {len(seeds)} seeds** | {mean} |", *body])
+    return "\n".join([head, f"| **ensemble, mean of {len(seeds)} seeds** | {mean} |", *body])
 
 
 def cell(row: pd.Series, figure: str) -> str:

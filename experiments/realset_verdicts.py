@@ -18,7 +18,6 @@ from earmark.metrics.detection import DetectionCurve, cllr
 from earmark.model.calibration import Calibration
 from earmark.model.manifest import read_manifest
 from earmark.params import ComputeParams, DecodingParams
-from earmark.scoring.windows import read_scores
 from earmark.storage.files import read_table
 from earmark.verdict.judge import Judge, load_judge
 
@@ -42,7 +41,7 @@ def tables(workspace: Path) -> str:
     protocol["path"] = [str(workspace / path) for path in protocol["path"]]
     model = workspace / "artifacts/model"
     calibration = Calibration(**read_manifest(model)["calibration"])
-    trials = read_scores(workspace / "artifacts/scores").set_index("utterance_id").join(protocol)
+    trials = read_table(workspace / "artifacts/ensemble/scores.parquet").set_index("utterance_id").join(protocol)
     judge = load_judge(model, str(model), None, ComputeParams(), None)
     chosen = trials[trials["split"] == "eval"]
     made = workspace / "made"

@@ -64,15 +64,15 @@ def training(settings: Params, deployment: Deployment) -> BaseComponent:
     sections = settings.model_dump(mode="json")
     shards = [f"{number}/{deployment.shards}" for number in range(1, deployment.shards + 1)]
     front_end = shards if settings.front_end.kind == "wav2vec2" else ["1/1"]
-    members = list(settings.tracer.members) or [""]
+    members = {"detector": list(settings.detector.members), "tracer": list(settings.tracer.members) or [""]}
 
     def pipeline(*values: Any) -> None:
         given = dict(zip([*sections, "store"], values, strict=True)) | {"run": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
         steps = Steps(given, deployment)
         with dsl.ExitHandler(steps.step(report)):
-            tables, scored = _detector(steps, shards)
-            traced = _tracer(steps, shards, front_end, members, tables)
-            _decide(steps, tables, scored, traced)
+            tables, detected = _detector(steps, shards, members["detector"])
+            traced = _tracer(steps, shards, front_end, members["tracer"], tables)
+            _decide(steps, tables, detected, traced)
 
     kinds = {name: (int, value) if name == "seed" else (str, json.dumps(value)) for name, value in sections.items()}
     kinds |= {"store": (str, deployment.store)}
@@ -85,8 +85,8 @@ def training(settings: Params, deployment: Deployment) -> BaseComponent:
     return dsl.pipeline(name="earmark-training", description=__doc__)(pipeline)
 
 
-def _detector(steps: Steps, shards: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """From the corpora to the detector's scores: what later steps read of the corpora, and what the detector put out."""
+def _detector(steps: Steps, shards: list[str], members: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """From the corpora to the detector's scores: what later steps read of the corpora, and what the detector's members put out."""
     step, most = steps.step, steps.deployment.parallelism
     data = out(step(download))
     copies = out(step(synthesize_copies, data=data))
@@ -95,15 +95,17 @@ def _detector(steps: Steps, shards: list[str]) -> tuple[dict[str, Any], dict[str
     with dsl.ParallelFor(shards, parallelism=most) as shard:
         made = step(precompute_cqt, data=data, copies=copies, protocol=protocol, diagnosis=diagnosis, shard=shard)
     features = steps.whole(made)
-    detector = out(step(train_detector, protocol=protocol, features=features, **steps.job("train_detector")))
+    with dsl.ParallelFor(members) as member:
+        made = step(train_detector, protocol=protocol, features=features, member=member, **steps.job("train_detector"))
+    detectors = steps.whole(made)
     with dsl.ParallelFor(shards, parallelism=most) as shard:
-        made = step(score_detector, protocol=protocol, features=features, detector=detector, shard=shard)
+        made = step(score_detector, protocol=protocol, features=features, detectors=detectors, shard=shard)
     tables = {"data": data, "copies": copies, "protocol": protocol, "features": features}
-    return tables, {"detector": detector, "scores": steps.whole(made)}
+    return tables, {"detectors": detectors, "scores": steps.whole(made)}
 
 
 def _tracer(steps: Steps, shards: list[str], front_end: list[str], members: list[str], tables: dict[str, Any]) -> dict[str, Any]:
-    """The trained members and the fitted ensemble's answers."""
+    """The trained members and their embeddings."""
     step, most = steps.step, steps.deployment.parallelism
     protocol, features = tables["protocol"], tables["features"]
     with dsl.ParallelFor(front_end, parallelism=most) as shard:
@@ -114,16 +116,17 @@ def _tracer(steps: Steps, shards: list[str], front_end: list[str], members: list
     trained = steps.whole(made)
     with dsl.ParallelFor(shards, parallelism=most) as shard:
         made = step(embed_utterances, **inputs, members=trained, shard=shard)
-    return {"members": trained, "answers": out(step(fit_ensemble, protocol=protocol, embeddings=steps.whole(made)))}
+    return {"members": trained, "embeddings": steps.whole(made)}
 
 
-def _decide(steps: Steps, tables: dict[str, Any], scored: dict[str, Any], traced: dict[str, Any]) -> None:
-    """The packaged model, its evaluation, and what the gate makes of it."""
-    step, protocol = steps.step, tables["protocol"]
-    model = out(step(package_model, protocol=protocol, **scored, **traced))
+def _decide(steps: Steps, tables: dict[str, Any], detected: dict[str, Any], traced: dict[str, Any]) -> None:
+    """The fitted ensemble, the packaged model, its evaluation, and what the gate makes of it."""
+    step, protocol, detectors = steps.step, tables["protocol"], detected["detectors"]
+    answers = out(step(fit_ensemble, protocol=protocol, scores=detected["scores"], embeddings=traced["embeddings"]))
+    model = out(step(package_model, protocol=protocol, detectors=detectors, members=traced["members"], answers=answers))
     degraded = out(step(robustness, data=tables["data"], copies=tables["copies"], protocol=protocol, model=model))
     found = {"model": model, "robustness": degraded}
-    rated = step(evaluate, protocol=protocol, **scored, answers=traced["answers"], **found)
+    rated = step(evaluate, protocol=protocol, detectors=detectors, answers=answers, **found)
     found |= {"evaluation": out(rated)}
     registration = out(step(register, **found))
     decided = step(gate, registration=registration, **found)

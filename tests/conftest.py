@@ -30,21 +30,36 @@ CLIP = 16_000
 PREPARING = ("download", "synthesize_copies", "prepare_protocol", "doctor", "precompute_cqt")
 SERVED = "tests/registry/"
 TRIALS_A_SPLIT = {"train": (7, 7), "dev": (3, 3), "eval": (4, 4)}  # bona fide, spoof
+RECIPE = ("network", "loss", "augmentation", "training")  # of a member of the detector
 TINY = {
     "audio": {"clip_samples": CLIP},
     "copysynthesis": {"known": ["codec_mp3"], "unseen": ["phase_vocoder"], "splits": ["train", "eval"], "per_utterance": 1},
     "sharding": {"shard_seconds": 20},
-    "wavespec": {
-        "encoder": {"pretrained": None, "taps": [1, 2, 3], "hidden": 16, "heads": 2, "conv_width": 8},
-        "spectrogram": {"widths": [8, 8, 8], "stem_stride": 2},
-        "fusion_width": 16,
-        "head_widths": [8, 8, 8, 16],
-        "dropout": 0.1,
+    "detector": {
+        "members": {
+            "wavespec": {
+                "network": {
+                    "kind": "wavespec",
+                    "encoder": {"pretrained": None, "taps": [1, 2, 3], "hidden": 16, "heads": 2, "conv_width": 8},
+                    "spectrogram": {"widths": [8, 8, 8], "stem_stride": 2},
+                    "fusion_width": 16,
+                    "head_widths": [8, 8, 8, 16],
+                    "dropout": 0.1,
+                },
+                "loss": {"class_weights": "inverse_frequency"},
+                "augmentation": {"rawboost": 0},
+                "training": {"epochs": 3, "batch_size": 4, "lr": 3e-3, "checkpoint_minutes": 1e-6},
+            },
+            "linear": {
+                "network": {"kind": "resnet", "widths": [4, 8]},
+                "loss": {"class_weights": "inverse_frequency", "single_center": 0.0},
+                "augmentation": {"rawboost": 0},
+                "training": {"epochs": 1, "batch_size": 4, "lr": 3e-3},
+            },
+            "lfcc_gmm": {"network": {"kind": "lfcc_gmm", "components": 4}},
+        },
     },
-    "loss": {"class_weights": "inverse_frequency"},
-    "augmentation": {"rawboost": 0},
     "front_end": {"kind": "cqt"},
-    "training": {"epochs": 3, "batch_size": 4, "lr": 3e-3, "checkpoint_minutes": 1e-6},
     "tracer": {
         "members": {
             "conformer": {"kind": "conformer", "width": 16, "layers": 1, "heads": 2, "kernel": 5, "reads": "lfcc"},
@@ -161,10 +176,11 @@ def tiny(corpus: Path) -> Params:
 
 @pytest.fixture(scope="session")
 def change(tiny: Params) -> Callable[..., Params]:
-    """Tiny params with other values: change(training={"epochs": 1})."""
+    """Tiny params with other values: change(cqt={"bins": 60}); network, loss, augmentation and training are the detector's wavespec's."""
 
     def changed(**sections) -> Params:
-        content = tiny.model_dump()
+        content, own = tiny.model_dump(), {name: sections.pop(name) for name in RECIPE if name in sections}
+        merge(content, {"detector": {"members": {"wavespec": own}}} if own else {})
         merge(content, sections)
         return settings.parse(content, "changed")
 

@@ -226,19 +226,22 @@ def test_a_model_names_the_older_revision_its_data_came_from_and_they_come_again
 def test_a_sweep_gives_experiments_with_their_metrics(done, tiny, tmp_path):
     workspace = tmp_path / "sweep"
     shutil.copytree(done / "artifacts", workspace / "artifacts")
-    lay_out(workspace, tiny, ["train_detector", "score_detector", "evaluate", "keep_figures"])
+    lay_out(workspace, tiny, ["train_detector", "score_detector", "fit_ensemble", "evaluate", "keep_figures"])
     keep_figures(workspace)
     run(workspace, "dvc", "commit", "-q", "--force")
     keep(workspace, "baseline")
-    run(workspace, "dvc", "exp", "run", "-q", "--name", "short", "--set-param", "training.epochs=1")
+    run(workspace, "dvc", "exp", "run", "-q", "--name", "long", "--set-param", "detector.members.linear.training.epochs=3")
     (baseline,) = json.loads(run(workspace, "dvc", "exp", "show", "--json"))[1:]
-    rows = {"baseline": baseline, "short": baseline["experiments"][0]["revs"][0]}
-    assert rows["short"]["name"] == "short"
+    rows = {"baseline": baseline, "long": baseline["experiments"][0]["revs"][0]}
+    assert rows["long"]["name"] == "long"
     metrics = {name: row["data"]["metrics"]["metrics/metrics.json"]["data"] for name, row in rows.items()}
-    epochs = {name: row["data"]["params"]["params.yaml"]["data"]["training"]["epochs"] for name, row in rows.items()}
-    assert epochs == {"baseline": tiny.training.epochs, "short": 1}
-    assert any(name.endswith("/eer") for name in metrics["short"])
-    assert metrics["short"] != metrics["baseline"]
+    epochs = {
+        name: row["data"]["params"]["params.yaml"]["data"]["detector"]["members"]["linear"]["training"]["epochs"]
+        for name, row in rows.items()
+    }
+    assert epochs == {"baseline": tiny.detector.members["linear"].training.epochs, "long": 3}
+    assert any(name.endswith("/eer") for name in metrics["long"])
+    assert metrics["long"] != metrics["baseline"]
 
 
 def test_a_clone_without_data_or_remote_shows_and_compares_figures(tiny, tmp_path):

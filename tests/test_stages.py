@@ -26,7 +26,8 @@ def test_the_stages_run_one_after_the_other_to_figures_and_metrics(done):
     assert 0 <= metrics["tiny/eer"] <= 1
     assert (metrics["tiny/bonafide"], metrics["tiny/spoof"]) == (4, 12)
     assert {path.name for path in (folder / "figures").iterdir()} == {
-        *("det.png", "scores_tiny.png", "sources_tiny.png", "embeddings_tiny.png", "training.png"),
+        *("det.png", "scores_tiny.png", "sources_tiny.png", "embeddings_tiny.png"),
+        *("training_wavespec.png", "training_linear.png"),
         *("reliability_tiny.png", "tippett_tiny.png"),
         *("tracing_confusion_tiny.png", "tracing_embeddings_tiny.png"),
     }
@@ -46,7 +47,7 @@ def test_the_table_of_trials_holds_recordings_and_the_copies_made_of_them(protoc
 
 def test_nothing_is_left_half_written(done):
     assert not list(done.rglob(".*.part"))
-    assert not (done / stages.ARTIFACTS["detector"] / "state.safetensors").exists()
+    assert not (done / stages.ARTIFACTS["detectors"] / "wavespec.state.safetensors").exists()
 
 
 def test_an_evaluation_has_the_same_numbers_twice(done, tiny):
@@ -63,13 +64,15 @@ def test_an_evaluation_has_the_same_numbers_twice(done, tiny):
         "prepare_protocol": {"corpora", "trials", "decoding"},
         "doctor": {"doctor", "trials", "decoding"},
         "precompute_cqt": {"decoding", "audio", "cqt", "sharding", "trials"},
-        "train_detector": {"seed", "audio", "cqt", "wavespec", "loss", "augmentation", "training", "scoring", "compute"},
-        "score_detector": {"audio", "cqt", "scoring", "compute"},
+        "train_detector": {"seed", "audio", "cqt", "detector", "scoring", "compute"},
+        "score_detector": {"audio", "cqt", "detector", "scoring", "compute"},
         "precompute_front_end": {"front_end", "compute"},
         "train_tracer": {"seed", "audio", "cqt", "front_end", "tracer", "compute"},
         "embed_utterances": {"audio", "cqt", "front_end", "tracer", "compute"},
-        "fit_ensemble": {"tracer", "ensemble"},
-        "package_model": {"seed", "corpora", "decoding", "audio", "cqt", "front_end", "tracer", "scoring", "verdict", "compute"},
+        "fit_ensemble": {"detector", "tracer", "ensemble"},
+        "package_model": {
+            *("seed", "corpora", "decoding", "audio", "cqt", "detector", "front_end", "tracer", "scoring", "verdict", "compute")
+        },
         "robustness": {"seed", "robustness", "compute"},
         "evaluate": {"seed", "trials", "evaluation"},
         "register": {"tracking"},
@@ -110,7 +113,7 @@ def test_stages_read_what_earlier_stages_write():
     assert written == set(stages.ARTIFACTS)
     shared = {name: stage.option for name, stage in stages.STAGES.items() if stage.option}
     sharded = dict.fromkeys(("precompute_cqt", "score_detector", "precompute_front_end", "embed_utterances", "check_recordings"), "shard")
-    assert shared == sharded | {"train_tracer": "member"}
+    assert shared == sharded | {"train_detector": "member", "train_tracer": "member"}
 
 
 @pytest.mark.parametrize(("name", "key"), INPUTS)
@@ -154,24 +157,24 @@ def test_every_command_stands_in_a_group_with_its_help_and_check_is_the_first(tm
 
 
 def test_a_wrong_params_file_is_one_line_and_exit_code_2(tmp_path):
-    (tmp_path / "params.yaml").write_text("training: {speed: 9}\n")
+    (tmp_path / "params.yaml").write_text("verdict: {speed: 9}\n")
     done = earmark("prepare_protocol", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.splitlines() == ["error: params.yaml: training.speed: unknown key; `earmark params` lists the known ones"]
+    assert done.stderr.splitlines() == ["error: params.yaml: verdict.speed: unknown key; `earmark params` lists the known ones"]
     assert done.stdout == ""
 
 
 def test_params_are_printed_and_written(tmp_path):
     (tmp_path / "params.yaml").write_text("seed: 5\n")
-    (tmp_path / "mine.yaml").write_text("training: {epochs: 7}\n")
-    done = earmark("params", "--preset", "mine.yaml", "--set", "training.lr=0.5", "-o", "out.yaml", cwd=tmp_path)
+    (tmp_path / "mine.yaml").write_text("tracer: {training: {epochs: 7}}\n")
+    done = earmark("params", "--preset", "mine.yaml", "--set", "tracer.training.lr=0.5", "-o", "out.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = params.load(tmp_path / "out.yaml")
-    assert (found.seed, found.training.epochs, found.training.lr) == (688, 7, 0.5)  # a preset stands alone
+    assert (found.seed, found.tracer.training.epochs, found.tracer.training.lr) == (688, 7, 0.5)  # a preset stands alone
     laid = earmark("params", "--preset", "mine.yaml", "--preset", "params.yaml", "-o", "two.yaml", cwd=tmp_path)
     assert laid.returncode == 0, laid.stderr
     both = params.load(tmp_path / "two.yaml")
-    assert (both.seed, both.training.epochs) == (5, 7)
+    assert (both.seed, both.tracer.training.epochs) == (5, 7)
     printed = earmark("params", "--params", "out.yaml", cwd=tmp_path).stdout
     assert all(key in printed for key, *_ in params.describe(found))
     assert all(word in printed for word in ("paper", "port", "ours"))

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from earmark import InputError
-from earmark.params import CqtFrontEndParams, Params
+from earmark.params import CqtFrontEndParams, Params, Section
 
 log = logging.getLogger(__name__)
 Flat = dict[str, float]
@@ -32,7 +32,7 @@ class Stage:
     """A stage: `function` makes `output` of other stages' outputs `inputs` with `sections` of params and the code of `wings`.
 
     `data` says that it opens the corpora, `tracked` that its metrics and reports go to MLflow, `option` what tells workers apart that
-    share it: `shard` (i of n) or `member` (one of the tracer's). Where `idle` holds it has nothing to do: its output is an empty folder.
+    share it: `shard` (i of n) or `member` (one of several). Where `idle` holds it has nothing to do: its output is an empty folder.
     """
 
     name: str
@@ -56,12 +56,17 @@ class Stage:
 
     @property
     def code(self) -> tuple[str, ...]:
-        """Folders and files below the package that its output follows from: its wings, and the files of the sections it uses."""
-        settings = Params()
-        values = [getattr(settings, section) for section in self.sections]
-        classes = [type(value[0] if isinstance(value, tuple) else value) for value in values]
-        files = [f"{one.__module__.removeprefix('earmark.').replace('.', '/')}.py" for one in classes if one is not int]
+        """Folders and files below the package that its output follows from: its wings, and the files of sections and what they hold."""
+        values = [getattr(Params(), section) for section in self.sections if section != "seed"]
+        modules = {type(value[0] if isinstance(value, tuple) else value).__module__ for value in values}
+        for module in [*modules]:
+            modules |= {one.__module__ for one in vars(import_module(module)).values() if _is_settings(one)}
+        files = [f"{one.removeprefix('earmark.').replace('.', '/')}.py" for one in modules]
         return tuple(sorted({"storage", *self.wings, *files}))
+
+
+def _is_settings(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Section) and value is not Section
 
 
 ARTIFACTS = {
@@ -70,7 +75,7 @@ ARTIFACTS = {
     "protocol": "artifacts/protocol.parquet",
     "diagnosis": "artifacts/diagnosis",
     "features": "artifacts/features",
-    "detector": "artifacts/detector",
+    "detectors": "artifacts/detectors",
     "scores": "artifacts/scores",
     "hidden": "artifacts/hidden",
     "members": "artifacts/members",
@@ -120,15 +125,14 @@ STAGES = {
             sections=("decoding", "audio", "cqt", "sharding", "trials"), wings=FEATURES, option="shard", data=True,
         ),
         Stage(
-            "train_detector", "Train WaveSpec on train, choose its epoch on dev.",
-            "training.detect.train_detector", "detector", ("protocol", "features"),
-            sections=("seed", "audio", "cqt", "wavespec", "loss", "augmentation", "training", "scoring", "compute"),
-            wings=TRAINED, tracked=True,
+            "train_detector", "Train every member of the detector, or one: on train, with the epoch chosen on dev.",
+            "training.detect.train_detector", "detectors", ("protocol", "features"),
+            sections=("seed", "audio", "cqt", "detector", "scoring", "compute"), wings=TRAINED, option="member", tracked=True,
         ),
         Stage(
-            "score_detector", "Score whole utterances of dev, eval and a sample of train, and write their embeddings.",
-            "scoring.windows.score_detector", "scores", ("protocol", "features", "detector"),
-            sections=("audio", "cqt", "scoring", "compute"), wings=SCORED, option="shard",
+            "score_detector", "Score dev, eval and a sample of train with every member, window by window.",
+            "scoring.windows.score_detector", "scores", ("protocol", "features", "detectors"),
+            sections=("audio", "cqt", "detector", "scoring", "compute"), wings=SCORED, option="shard",
         ),
         Stage(
             "precompute_front_end", "Run the tracer's frozen wav2vec 2.0 once over every utterance; idle where it reads the CQT.",
@@ -146,14 +150,14 @@ STAGES = {
             sections=TRACER, wings=(*SCORED, "metrics"), option="shard", idle=_without_members,
         ),
         Stage(
-            "fit_ensemble", "Fuse the members: temperatures, weights, bank and thresholds, fitted on dev; answer dev and eval.",
-            "ensemble.fit.fit_ensemble", "answers", ("protocol", "embeddings"),
-            sections=("tracer", "ensemble"), wings=(*SCORED, "metrics", "ensemble"), tracked=True, idle=_without_members,
+            "fit_ensemble", "Fuse the detector's members and the tracer's, fitted on dev; score and answer dev and eval.",
+            "ensemble.fit.fit_ensemble", "answers", ("protocol", "scores", "embeddings"),
+            sections=("detector", "tracer", "ensemble"), wings=(*SCORED, "metrics", "ensemble"), tracked=True,
         ),
         Stage(
             "package_model", "Calibrate the scores on dev, and put all that an answer needs into one folder with a known answer.",
-            "model.bundle.package_model", "model", ("protocol", "scores", "detector", "members", "answers"),
-            sections=("seed", "corpora", "decoding", "audio", "cqt", "front_end", "tracer", "scoring", "verdict", "compute"),
+            "model.bundle.package_model", "model", ("protocol", "detectors", "members", "answers"),
+            sections=("seed", "corpora", "decoding", "audio", "cqt", "detector", "front_end", "tracer", "scoring", "verdict", "compute"),
             wings=(*JUDGED, "download"),
         ),
         Stage(
@@ -163,7 +167,7 @@ STAGES = {
         ),
         Stage(
             "evaluate", "Turn scores into tables, figures with intervals, and one report; pure tables in, tables out.",
-            "evaluation.evaluate.evaluate", "evaluation", ("protocol", "scores", "detector", "answers", "model", "robustness"),
+            "evaluation.evaluate.evaluate", "evaluation", ("protocol", "detectors", "answers", "model", "robustness"),
             sections=("seed", "trials", "evaluation"), wings=(*JUDGED, "evaluation", "report"), tracked=True,
         ),
         Stage(

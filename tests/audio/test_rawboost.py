@@ -123,7 +123,7 @@ def test_the_gain_is_that_of_the_peak():
 
 @pytest.mark.parametrize("algorithm", [1, 3, 4, 8])
 def test_the_filters_shift_nothing(algorithm):
-    clean = torch.randn(4, SAMPLES, generator=torch.Generator().manual_seed(2))
+    clean = 0.05 * torch.randn(4, SAMPLES, generator=torch.Generator().manual_seed(2))  # the level that clips have: -26 dBFS
     noisy = disturb(clean, rawboost=algorithm)
     correlation = torch.fft.irfft(torch.fft.rfft(noisy) * torch.fft.rfft(clean).conj())
     assert correlation.argmax(-1).tolist() == [0] * 4
@@ -139,6 +139,18 @@ def test_the_linear_filter_alone_is_the_product_of_responses():
     expected = expected.roll(8000, -1)[:, :SAMPLES]
     expected = augment._peak(expected - expected.mean())
     torch.testing.assert_close(disturb(clean, rawboost=1, orders=1), expected, atol=1e-5, rtol=0)
+
+
+def test_the_bias_is_taken_off_once_for_all_higher_orders():
+    """As the published code has it: cubes and fifth powers are as much weaker as squares, not more."""
+    loud = 0.9 * torch.sin(2 * torch.pi * 500 * torch.arange(SAMPLES) / 16_000)[None].expand(64, -1)
+
+    def third_harmonic(bias: float) -> float:
+        noisy = disturb(loud, rawboost=1, orders=3, bias_db=(bias, bias), frequency_hz=(7000, 7000), bandwidth_hz=(100, 100))
+        spectrum = torch.fft.rfft(noisy).abs().mean(0)
+        return float(20 * torch.log10(spectrum[1500] / spectrum[500]))
+
+    assert third_harmonic(20) - third_harmonic(40) == pytest.approx(20, abs=2)
 
 
 def test_higher_orders_add_harmonics_and_a_bias_weakens_them():

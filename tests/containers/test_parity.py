@@ -30,7 +30,7 @@ from registry import servers
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(2400)]
 ROOT = Path(__file__).resolve().parents[2]
-SAME = ("copies", "protocol", "features", "detector", "members", "scores", "embeddings", "answers", "evaluation")
+SAME = ("copies", "protocol", "features", "detectors", "members", "scores", "embeddings", "answers", "evaluation")
 PASSING = {"first": {"eer": 1.0, "cllr": 99.0}, "calibration": {"cllr": 99.0, "loss": 99.0}, "robustness_eer": None}
 PLAIN = """
 from pathlib import Path
@@ -207,7 +207,7 @@ def test_containers_make_the_same_bytes_and_a_champion_although_two_were_killed(
     with mended():
         for component, sign in (
             ("precompute_cqt", "artifacts/features/*.parquet"),
-            ("train_detector", "artifacts/detector/state.safetensors"),
+            ("train_detector", "artifacts/detectors/wavespec.state.safetensors"),
         ):
             killer = Killer(engine, component, work, sign)
             killer.start()

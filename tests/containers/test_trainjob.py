@@ -14,7 +14,7 @@ from kubeflow.trainer.options import Name
 from containers.engine import IMAGE
 from earmark import params as settings
 from earmark import stages
-from earmark.networks.wavespec import load_detector
+from earmark.networks.detector import load_detector
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1800)]
 
@@ -105,9 +105,9 @@ def test_two_nodes_train_one_detector(trainer, home, prepared, change):
     figures = dict(re.findall(r"rank (\d) of 2: (.+)", said))
     assert set(figures) == {"0", "1"}
     assert figures["0"] == figures["1"]
-    network, _ = load_detector(shared / stages.ARTIFACTS["detector"] / "model.safetensors")
+    network, _ = load_detector(shared / stages.ARTIFACTS["detectors"] / "wavespec.safetensors")
     assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
-    history = (shared / stages.ARTIFACTS["detector"] / "history.csv").read_text().splitlines()
+    history = (shared / stages.ARTIFACTS["detectors"] / "wavespec.csv").read_text().splitlines()
     assert len(history) == 3
 
 

@@ -145,7 +145,7 @@ def test_files_are_complete_and_the_same_bytes(tmp_path):
     ids = [*p1["utterance_id"], *p2["utterance_id"]]
     options = {
         "embeddings": (ids[::-1], np.random.default_rng(0).normal(size=(480, 8))),
-        "history": pd.DataFrame({"epoch": [1, 2], "train/loss": [2.0, 1.0], "dev/eer": [0.3, 0.2]}),
+        "histories": {"wavespec": pd.DataFrame({"epoch": [1, 2], "train/loss": [2.0, 1.0], "dev/eer": [0.3, 0.2]})},
         "manifest": MANIFEST,
         "settings": QUICK,
     }
@@ -155,7 +155,7 @@ def test_files_are_complete_and_the_same_bytes(tmp_path):
     drawn = [f"figures/{kind}_{corpus}.png" for kind in ("embeddings", "scores", "sources") for corpus in ("one", "two")]
     drawn += [f"figures/{kind}_{corpus}.png" for kind in ("reliability", "tippett") for corpus in ("one", "two")]
     tables = ["decisions.csv", "det.csv", "headline.csv", "per_attack.csv", "per_condition.csv", "per_source.csv", "training.csv"]
-    single = ["figures/det.png", "figures/training.png", "metrics.json", "report.html", "trials.parquet", "warnings.txt"]
+    single = ["figures/det.png", "figures/training_wavespec.png", "metrics.json", "report.html", "trials.parquet", "warnings.txt"]
     assert files == sorted([*drawn, *tables, *single])
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
     assert json.loads((tmp_path / "a/metrics.json").read_text()) == metrics

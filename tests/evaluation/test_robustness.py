@@ -10,7 +10,6 @@ from earmark.evaluation.robustness import sample, summarise
 from earmark.params import GateParams, RobustnessParams
 from earmark.registry.rules import Finding
 from earmark.registry.rules import robustness as judge
-from earmark.scoring.windows import read_scores
 from earmark.storage.files import read_table
 
 GRID = stages.ARTIFACTS["robustness"]
@@ -78,7 +77,7 @@ def test_intervals_hold_together_so_more_degradations_widen_them():
 
 def test_clean_rows_have_the_scores_of_the_stage_and_others_do_not(done, protocol):
     scored, grid = (read_table(done / GRID / f"{name}.parquet") for name in ("trials", "robustness"))
-    scores = read_scores(done / stages.ARTIFACTS["scores"]).set_index("utterance_id")["cm_score"]
+    scores = read_table(done / stages.ARTIFACTS["answers"] / "scores.parquet").set_index("utterance_id")["cm_score"]
     clean = scored[scored["degradation"] == "none"].set_index("utterance_id")["cm_score"]
     assert len(clean) == 6
     pd.testing.assert_series_equal(clean, scores.loc[clean.index], atol=1e-4)

@@ -9,10 +9,10 @@ from earmark.features.clips import Clips, blank, clip_frames, disturbed, windows
 from earmark.features.cqt import Cqt
 from earmark.features.linear import LinearBands
 from earmark.features.shards import Features, precompute
-from earmark.params import AudioParams, AugmentationParams, CqtParams, DecodingParams, ShardingParams, SpectrogramParams, TrainingParams
+from earmark.params import AudioParams, AugmentationParams, CqtParams, DecodingParams, ShardingParams, TrainingParams
 from earmark.training.batches import draw
 
-AUDIO, CQT, ON_CQT = AudioParams(clip_samples=16_000), CqtParams(), SpectrogramParams()
+AUDIO, CQT = AudioParams(clip_samples=16_000), CqtParams()
 FRAMES = clip_frames(16_000)
 
 
@@ -40,8 +40,8 @@ def differ(one: torch.Tensor, other: torch.Tensor) -> tuple[float, float]:
 def both_ways(features: Features, name: str, start: int, cqt: CqtParams) -> tuple[torch.Tensor, torch.Tensor]:
     """CQT of a crop as computed with its margin and as stored; the waveforms must be the same."""
     transform = Cqt(cqt)
-    waveform, stored, label = Clips(features, AUDIO, cqt, ON_CQT)[name, start, 1]
-    crop, empty, same = Clips(features, AUDIO, cqt, ON_CQT, transform.margin_samples)[name, start, 1]
+    waveform, stored, label = Clips(features, AUDIO, cqt, "cqt")[name, start, 1]
+    crop, empty, same = Clips(features, AUDIO, cqt, "cqt", transform.margin_samples)[name, start, 1]
     views = disturbed(crop[None], AugmentationParams(rawboost=0), AUDIO, transform, generator())
     assert label == same == 1
     assert not len(empty)
@@ -79,7 +79,7 @@ def test_a_click_stands_at_the_same_place_in_both_views(transform):
 
 @pytest.mark.parametrize("algorithm", [3, 4])
 def test_the_cqt_of_a_disturbed_clip_is_that_of_the_disturbed_waveform(features, transform, longest, algorithm):
-    wide = Clips(features, AUDIO, CQT, ON_CQT, transform.margin_samples)
+    wide = Clips(features, AUDIO, CQT, "cqt", transform.margin_samples)
     crop = torch.stack([wide[longest, start, 1][0] for start in (0, 9600)])
     views = disturbed(crop, AugmentationParams(rawboost=algorithm), AUDIO, transform, generator())
     level = 20 * views.waveform.square().mean(-1).sqrt().log10()
@@ -128,10 +128,9 @@ def test_linear_bands_show_a_tone_where_it_lies_and_at_its_instant(features, lon
     assert bands[0, 0, :, 80].argmax() == 50  # bands 98.8 Hz apart
     assert (bands[0, 0, 50].diff()).argmax() + 1 == pytest.approx(50, abs=1)
     assert bands.min() == pytest.approx(np.log(1e-9))
-    spectrogram = SpectrogramParams(scale="linear", phase="none")
-    waveform, seen, _ = Clips(features, AUDIO, CQT, spectrogram)[longest, 3200, 1]
+    waveform, seen, _ = Clips(features, AUDIO, CQT, "linear")[longest, 3200, 1]
     torch.testing.assert_close(seen, LinearBands()(waveform[None])[0])
-    crop, _, _ = Clips(features, AUDIO, CQT, spectrogram, LinearBands.margin_samples)[longest, 3200, 1]
+    crop, _, _ = Clips(features, AUDIO, CQT, "linear", LinearBands.margin_samples)[longest, 3200, 1]
     noisy = disturbed(crop[None], AugmentationParams(rawboost=5), AUDIO, LinearBands(), generator())
     torch.testing.assert_close(noisy.spectrogram, LinearBands()(noisy.waveform))
     assert not torch.allclose(noisy.spectrogram[0], seen, atol=0.1)
@@ -167,6 +166,15 @@ def test_repeats_are_whole_passes_each_drawn_anew(balance):
     assert len(items) == 60
     assert all(sorted(name for name, *_ in part) == sorted(table["utterance_id"]) for part in passes)
     assert passes[0] != passes[1] != passes[2]
+
+
+def test_sources_are_drawn_alike_where_that_is_asked_for():
+    table = rows(12, 0, 20).assign(source=[None] * 12 + ["often"] * 17 + ["rare"] * 2 + ["once"])
+    owner = dict(zip(table["utterance_id"], table["source"], strict=True))
+    counts = Counter(owner[name] for name, _, label in drawn(table, balance=True, sources_alike=True) if not label)
+    assert counts == {"often": 4, "rare": 4, "once": 4}
+    names = Counter(name for name, _, label in drawn(table, balance=True, sources_alike=True) if not label)
+    assert sorted(count for name, count in names.items() if owner[name] == "rare") == [2, 2]
 
 
 def test_a_draw_is_a_function_of_its_seed():
@@ -222,5 +230,5 @@ def test_windows_cover_a_file_with_the_last_one_flush_right_on_the_frame_grid(sa
 def test_windows_name_their_utterance(protocol, features):
     found = list(windows(protocol, features.index, AUDIO, CQT))
     assert list(dict.fromkeys(name for name, _ in found)) == list(protocol["utterance_id"])
-    clips = Clips(features, AUDIO, CQT, ON_CQT)
+    clips = Clips(features, AUDIO, CQT, "cqt")
     assert all(clips[name, start, 0][0].shape == (16_000,) and clips[name, start, 0][1].shape == (2, 84, FRAMES) for name, start in found)

@@ -2,7 +2,9 @@ import numpy as np
 import torch
 import torchaudio
 
-from earmark.features.lfcc import LfccClips, lfcc
+from earmark.features.clips import Clips, Frames
+from earmark.features.lfcc import WIDTH, lfcc
+from earmark.params import AudioParams, CqtParams
 
 
 def test_lfcc_are_twenty_coefficients_with_two_orders_of_deltas():
@@ -15,7 +17,8 @@ def test_lfcc_are_twenty_coefficients_with_two_orders_of_deltas():
 
 
 def test_clips_are_the_stored_waveforms_lfcc_at_about_unit_spread(features):
-    clips, name = LfccClips(features, 16_000), str(features.usable["samples"].idxmax())
+    clips = Frames(Clips(features, AudioParams(clip_samples=16_000), CqtParams(), "lfcc"), WIDTH)
+    name = str(features.usable["samples"].idxmax())
     found, label = clips[name, 3200, 7]
     assert label == 7
     assert found.shape == (101, clips.width)

@@ -187,7 +187,9 @@ def test_a_training_step_that_was_killed_goes_on_in_its_folder_to_the_same_bytes
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 120
-    while not (states := list((tmp_path / "work").rglob("state.safetensors"))) and time.monotonic() < until and first.poll() is None:
+    while (
+        not (states := list((tmp_path / "work").rglob("wavespec.state.safetensors"))) and time.monotonic() < until and first.poll() is None
+    ):
         time.sleep(0.05)
     first.kill()
     first.wait()
@@ -196,7 +198,7 @@ def test_a_training_step_that_was_killed_goes_on_in_its_folder_to_the_same_bytes
     second = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=True)
     assert "resume" in second.stderr or "goes on" in second.stderr
     load(Pointer.read(Path(arguments["output"].path)), tmp_path / "back", cluster.store)
-    assert contents(tmp_path / "back") == contents(done / stages.ARTIFACTS["detector"])
+    assert contents(tmp_path / "back") == contents(done / stages.ARTIFACTS["detectors"])
 
 
 def test_a_run_that_wants_a_step_in_the_making_waits_and_takes_it(cluster, tmp_path):

@@ -19,6 +19,7 @@ from earmark.__main__ import app
 from earmark.params import Params
 
 ROOT = Path(__file__).resolve().parents[2]
+WAVESPEC = "detector.members.wavespec"
 TOKEN = "secret-of-the-test"
 
 
@@ -235,14 +236,26 @@ def test_interrupted_it_leaves_the_run_going_and_says_how_to_follow_it(kubeflow,
 
 
 def test_settings_are_changed_key_by_key(kubeflow, built):
-    changes = ["--set", "training.epochs=3", "--set", "training.lr=0.01", "--set", "seed=7", "--argument", "store=s3://other/place"]
+    changes = [
+        "--set",
+        f"{WAVESPEC}.training.epochs=3",
+        "--set",
+        f"{WAVESPEC}.training.lr=0.01",
+        "--set",
+        "seed=7",
+        "--argument",
+        "store=s3://other/place",
+    ]
     submit(kubeflow, built / "training.yaml", *changes, "--set", "audio.level_dbfs=-26")
     sent = kubeflow.runs["run-0"]["runtime_config"]["parameters"]
     compiled = params.load(ROOT / "params.yaml")
-    assert set(sent) == {"training", "seed", "store", *({"audio"} if compiled.audio.level_dbfs != -26 else set())}
+    assert set(sent) == {"detector", "seed", "store", *({"audio"} if compiled.audio.level_dbfs != -26 else set())}
     assert (sent["seed"], sent["store"]) == (7, "s3://other/place")
-    training = Params.model_validate({"training": json.loads(sent["training"])}).training
-    assert (training.epochs, training.lr, training.batch_size) == (3, 0.01, compiled.training.batch_size)
+    own, before = Params.model_validate({"detector": json.loads(sent["detector"])}).detector.members, compiled.detector.members
+    training = own["wavespec"].training
+    assert (training.epochs, training.lr, training.batch_size) == (3, 0.01, before["wavespec"].training.batch_size)
+    assert own["wavespec"].network == before["wavespec"].network
+    assert {name: one for name, one in own.items() if name != "wavespec"} == {n: one for n, one in before.items() if n != "wavespec"}
 
 
 def test_a_batch_of_recordings_is_what_the_scoring_pipeline_downloads(kubeflow, built):
@@ -255,15 +268,16 @@ def test_a_batch_of_recordings_is_what_the_scoring_pipeline_downloads(kubeflow, 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--set", "training.epochs=0"], "--set training.epochs=0: training.epochs: Input should be greater than or equal to 1, not 0"),
-        (["--set", "training.epoch=1"], "training.epoch: unknown key"),
-        (["--set", "trainin.epochs=1"], "--set trainin.epochs=1: earmark-training has no parameter trainin; it has audio, augmentation"),
-        (["--set", "training.epochs"], "--set training.epochs: write key.path=value"),
+        (["--set", f"{WAVESPEC}.training.epochs=0"], f"{WAVESPEC}.training.epochs: Input should be greater than or equal to 1, not 0"),
+        (["--set", f"{WAVESPEC}.training.epoch=1"], f"{WAVESPEC}.training.epoch: unknown key"),
+        (["--set", "trainin.epochs=1"], "--set trainin.epochs=1: earmark-training has no parameter trainin; it has audio, compute"),
+        (["--set", "detector"], "--set detector: write key.path=value"),
         (["--argument", "model=x"], "earmark-training has no parameter model"),
         (["--argument", "seed=many"], "seed is a NUMBER_INTEGER"),
         (["--argument", "cqt={bins: 3"], "cqt is no JSON"),
         (["--argument", 'cqt={"bin": 3}'], "cqt.bin: unknown key"),
         (["--set", "tracer.members={}"], "tracer.members decides which steps there are"),
+        (["--set", f"{WAVESPEC}=null"], "detector.members decides which steps there are"),
     ],
 )
 def test_a_wrong_argument_is_named_before_anything_is_sent(kubeflow, built, arguments, said):

@@ -11,7 +11,7 @@ from earmark.features.recording import WHOLE, open_recordings
 from earmark.model import bundle, provenance
 from earmark.model.manifest import MANIFEST, read_manifest
 from earmark.model.system import Heard
-from earmark.scoring.windows import ORIENTATION, read_scores
+from earmark.scoring.windows import ORIENTATION
 from earmark.storage.files import read_table, write_json
 
 MODEL = stages.ARTIFACTS["model"]
@@ -33,7 +33,7 @@ def mend(folder: Path, **changes) -> None:
 
 
 def test_a_file_gets_the_score_and_the_answer_that_the_stages_gave_it(done, system, protocol):
-    scores = read_scores(done / stages.ARTIFACTS["scores"]).set_index("utterance_id")
+    scores = read_table(done / stages.ARTIFACTS["answers"] / "scores.parquet").set_index("utterance_id")
     answers = read_table(done / stages.ARTIFACTS["answers"] / "answers.parquet").set_index("utterance_id")
     rows = protocol[protocol["split"] != "train"].set_index("utterance_id")
     traced = 0
@@ -42,6 +42,7 @@ def test_a_file_gets_the_score_and_the_answer_that_the_stages_gave_it(done, syst
             (recording,) = opened.recordings
             heard = system.hear(recording)
             assert heard.cm_score == pytest.approx(scores.at[name, "cm_score"], abs=1e-4)
+            np.testing.assert_allclose(heard.embedding, scores.at[name, "embedding"], atol=1e-3)
             assert len(heard.starts) == scores.at[name, "windows"]
             if name in answers.index:
                 traced += 1
@@ -59,7 +60,8 @@ def test_the_manifest_says_what_the_model_is_made_of(done, tiny, protocol):
     assert manifest["orientation"]["cm_score"] == ORIENTATION
     assert manifest["sources"] == ["engine0", "engine1"]
     assert set(manifest["files"]) == {
-        *("detector/model.safetensors", "detector/conditions.safetensors", "tracer/ensemble.safetensors"),
+        *("detector/detection.json", "detector/conditions.safetensors", "tracer/ensemble.safetensors"),
+        *(f"detector/{name}.safetensors" for name in tiny.detector.members),
         *(f"tracer/{name}.safetensors" for name in tiny.tracer.members),
     }
     (corpus,) = manifest["corpora"]
@@ -70,7 +72,7 @@ def test_the_manifest_says_what_the_model_is_made_of(done, tiny, protocol):
 
 
 def test_the_calibration_is_fitted_on_dev_alone(done, system, protocol):
-    scores = read_scores(done / stages.ARTIFACTS["scores"]).merge(protocol, on="utterance_id")
+    scores = read_table(done / stages.ARTIFACTS["answers"] / "scores.parquet").merge(protocol, on="utterance_id")
     dev = scores[scores["split"] == "dev"]
     own = bundle.Calibration.fit(dev["cm_score"], dev["lowest"], dev["key"] == "bonafide", system.params.verdict.max_error)
     assert own == system.calibration
@@ -166,7 +168,7 @@ def test_sources_are_named_from_no_more_than_params_say_spread_over_all(system, 
     verdict = system.params.verdict.model_copy(update={"trace_seconds": seconds})
     bounded = replace(system, params=system.params.model_copy(update={"verdict": verdict}))
     starts = np.arange(0, 60 * 16_000, 8_000)
-    heard = Heard(starts, np.zeros(len(starts)), np.zeros(16))
+    heard = Heard(starts, np.zeros(len(starts)), np.zeros(16), {})
     found = bounded.stretches(heard, np.ones(len(starts), bool), 61 * 16_000)
     assert sum(length for _, length in found) <= seconds * 16_000
     assert all(start % system.params.cqt.hop_samples == 0 for start, _ in found)

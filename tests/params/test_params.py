@@ -19,20 +19,34 @@ def explain(content: dict) -> str:
     return str(caught.value)
 
 
+WAVESPEC = "detector.members.wavespec"
+
+
+def of_wavespec(**sections) -> dict:
+    """Settings of the detector's member wavespec."""
+    return {"detector": {"members": {"wavespec": sections}}}
+
+
 def test_an_unknown_key_is_refused_by_its_path():
-    assert explain({"wavespec": {"encoder": {"layers": 3}}}).startswith("own.yaml: wavespec.encoder.layers: unknown key")
+    assert explain(of_wavespec(network={"encoder": {"layers": 3}})).startswith(
+        "own.yaml: detector.members.wavespec.network.encoder.layers: unknown key"
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "path", "allowed"),
     [
-        ({"training": {"lr": 0}}, "training.lr", "greater than 0"),
-        ({"training": {"batch_size": 1}}, "training.batch_size", "greater than or equal to 2"),
+        (of_wavespec(training={"lr": 0}), "detector.members.wavespec.training.lr", "greater than 0"),
+        (of_wavespec(training={"batch_size": 1}), "detector.members.wavespec.training.batch_size", "greater than or equal to 2"),
         ({"audio": {"level_dbfs": 3}}, "audio.level_dbfs", "less than or equal to -10"),
-        ({"augmentation": {"rawboost": 9}}, "augmentation.rawboost", "0, 1, 2, 3, 4, 5, 6, 7 or 8"),
-        ({"wavespec": {"views": "phase"}}, "wavespec.views", "'both', 'waveform' or 'spectrogram'"),
-        ({"wavespec": {"encoder": {"taps": [3, 2, 1]}}}, "wavespec.encoder", "taps must rise"),
-        ({"wavespec": {"encoder": {"hidden": 48, "heads": 5}}}, "wavespec.encoder", "must divide"),
+        (of_wavespec(augmentation={"rawboost": 9}), "detector.members.wavespec.augmentation.rawboost", "0, 1, 2, 3, 4, 5, 6, 7 or 8"),
+        (
+            of_wavespec(network={"views": "phase"}),
+            "detector.members.wavespec.network.views",
+            "'both', 'waveform' or 'spectrogram'",
+        ),
+        (of_wavespec(network={"encoder": {"taps": [3, 2, 1]}}), "detector.members.wavespec.network.encoder", "taps must rise"),
+        (of_wavespec(network={"encoder": {"hidden": 48, "heads": 5}}), "detector.members.wavespec.network.encoder", "must divide"),
         ({"cqt": {"bins": 96, "fmin_hz": 40}}, "cqt", "above 8,000 Hz"),
         ({"corpora": [{"splits": ["test"]}]}, "corpora.0.splits.0", "'train', 'dev' or 'eval'"),
         ({"corpora": []}, "corpora", "at least 1 item"),
@@ -46,22 +60,22 @@ def test_a_wrong_value_is_refused_with_its_path_and_what_is_allowed(content, pat
 
 
 def test_all_wrong_keys_are_named_at_once():
-    message = explain({"sed": 1, "training": {"lr": -1, "epochs": 0}})
+    message = explain({"sed": 1, **of_wavespec(training={"lr": -1, "epochs": 0})})
     assert len(message.splitlines()) == 3
     assert all(path in message for path in ("sed", "training.lr", "training.epochs"))
 
 
 def test_overlays_and_assignments_are_laid_over_the_file_in_order(tmp_path):
     for name, text in {
-        "base": "seed: 1\ntraining: {epochs: 3, lr: 0.1}",
-        "one": "training: {epochs: 4}",
-        "two": "training: {lr: 0.2}\ncqt: {bins: 60}",
+        "base": "seed: 1\ntracer: {training: {epochs: 3, lr: 0.1}}",
+        "one": "tracer: {training: {epochs: 4}}",
+        "two": "tracer: {training: {lr: 0.2}}\ncqt: {bins: 60}",
     }.items():
         (tmp_path / f"{name}.yaml").write_text(text)
     overlays = [tmp_path / "one.yaml", tmp_path / "two.yaml"]
-    found = params.load(tmp_path / "base.yaml", overlays, ["training.epochs=5", "wavespec.spectrogram.widths=[4, 5, 6]"])
-    assert (found.seed, found.training.epochs, found.training.lr, found.cqt.bins) == (1, 5, 0.2, 60)
-    assert found.wavespec.spectrogram.widths == (4, 5, 6)
+    found = params.load(tmp_path / "base.yaml", overlays, ["tracer.training.epochs=5", f"{WAVESPEC}.network.spectrogram.widths=[4, 5, 6]"])
+    assert (found.seed, found.tracer.training.epochs, found.tracer.training.lr, found.cqt.bins) == (1, 5, 0.2, 60)
+    assert found.detector.members["wavespec"].network.spectrogram.widths == (4, 5, 6)
 
 
 def test_an_empty_section_or_one_of_another_kind_replaces_and_a_null_member_is_left_out(tmp_path):
@@ -88,15 +102,15 @@ def test_a_missing_file_and_a_malformed_assignment_are_refused(tmp_path):
     (tmp_path / "own.yaml").write_text("seed: 1")
     with pytest.raises(InputError, match=r"write key\.path=value"):
         params.load(tmp_path / "own.yaml", assignments=["seed"])
-    with pytest.raises(InputError, match=r"training\.lr"):
-        params.load(tmp_path / "own.yaml", assignments=["training.lr=fast"])
+    with pytest.raises(InputError, match=r"tracer\.training\.lr"):
+        params.load(tmp_path / "own.yaml", assignments=["tracer.training.lr=fast"])
     with pytest.raises(InputError, match="--set"):
-        params.load(tmp_path / "own.yaml", assignments=["training.lr=[1"])
+        params.load(tmp_path / "own.yaml", assignments=["tracer.training.lr=[1"])
 
 
 def test_a_wrong_setting_is_blamed_on_the_layer_that_it_stands_in(tmp_path):
-    (tmp_path / "base.yaml").write_text("seed: 1\ntraining: {epochs: 3}")
-    (tmp_path / "small.yaml").write_text("training: {lr: slow}")
+    (tmp_path / "base.yaml").write_text("seed: 1\ntracer: {training: {epochs: 3}}")
+    (tmp_path / "small.yaml").write_text("tracer: {training: {lr: slow}}")
     with pytest.raises(InputError) as caught:
         params.load(tmp_path / "base.yaml", [tmp_path / "small.yaml"], ["trainin.epochs=2", "corpora=[{adapter: none}]"])
     lines = sorted(str(caught.value).splitlines())
@@ -133,7 +147,9 @@ def test_settings_cannot_be_changed_after_they_were_checked():
 
 
 def test_a_dump_is_read_back_as_the_same_settings(tmp_path):
-    changed = params.parse({"seed": 3, "training": {"lr": 1e-7}, "corpora": [{"root": "a"}, {"root": "b", "splits": ["eval"]}]}, "x")
+    changed = params.parse(
+        {"seed": 3, **of_wavespec(training={"lr": 1e-7}), "corpora": [{"root": "a"}, {"root": "b", "splits": ["eval"]}]}, "x"
+    )
     (tmp_path / "dump.yaml").write_text(params.dump(changed))
     assert params.load(tmp_path / "dump.yaml") == changed
 
@@ -143,7 +159,7 @@ def test_every_setting_says_what_it_is_and_where_it_comes_from():
     assert len({key for key, *_ in rows}) == len(rows) > 60
     assert all(provenance in ("paper", "port", "ours") and description for _, _, provenance, description in rows)
     found = {row[:3] for row in rows if isinstance(row[1], float | str)}
-    assert {("training.lr", 1e-4, "ours"), ("tracer.members.conformer.kind", "conformer", "paper")} <= found
+    assert {(f"{WAVESPEC}.training.lr", 1e-4, "ours"), ("tracer.members.conformer.kind", "conformer", "paper")} <= found
 
 
 def stated(content: object, path: str = "") -> dict[str, object]:
@@ -173,18 +189,19 @@ def test_the_paper_preset_is_the_paper():
     ]
     assert (found.audio.clip_samples, found.audio.level_dbfs) == (64_600, -26)
     assert (found.cqt.hop_samples, found.cqt.bins, found.cqt.bins_per_octave, found.cqt.fmin_hz) == (320, 84, 12, 32.70)
-    network = found.wavespec
+    (member,) = found.detector.members.values()
+    network = member.network
     assert (network.views, network.encoder.pretrained, network.encoder.taps) == ("both", "facebook/wav2vec2-xls-r-300m", (8, 16, 24))
     assert (network.spectrogram.scale, network.spectrogram.phase, network.spectrogram.widths) == ("cqt", "angle", (64, 128, 256))
     assert (network.reduction, network.head, network.head_widths) == (16, "1d", (64, 128, 256, 512))
     assert (network.view_dropout, network.dropout) == (0, 0)
-    assert (found.loss.class_weights, found.loss.single_center, found.loss.margin) == ((0.1, 0.9), 0.5, 0.3)
-    training = found.training
+    assert (member.loss.class_weights, member.loss.single_center, member.loss.margin) == ((0.1, 0.9), 0.5, 0.3)
+    training = member.training
     assert (training.epochs, training.repeats, training.batch_size, training.patience, training.keep) == (50, 1, 14, 10, "best")
     assert (training.lr, training.encoder_lr, training.weight_decay, training.frozen_epochs) == (1e-4, 1e-6, 1e-4, 1)
     assert (training.halve_epochs, training.balance) == (0, False)
-    assert (found.augmentation.rawboost, found.augmentation.probability, found.augmentation.snr_db) == (3, 1, (10, 40))
-    assert (found.augmentation.spectrogram_bands, found.augmentation.spectrogram_frames) == (0, 0)
+    assert (member.augmentation.rawboost, member.augmentation.probability, member.augmentation.snr_db) == (3, 1, (10, 40))
+    assert (member.augmentation.spectrogram_bands, member.augmentation.spectrogram_frames) == (0, 0)
     assert (found.copysynthesis.known, found.copysynthesis.unseen) == ((), ())
 
 
@@ -206,18 +223,18 @@ def test_the_tracing_preset_is_the_paper():
     ("content", "said"),
     [
         (
-            {"augmentation": {"bands": 5}},
-            "augmentation.bands: is no setting any more: the published value stands in the code; remove the key",
+            of_wavespec(augmentation={"bands": 5}),
+            "detector.members.wavespec.augmentation.bands: is no setting any more: the published value stands in the code; remove the key",
         ),
         ({"doctor": {"max_auc": 0.7}}, "doctor.max_auc: is no setting any more: its bound stands in doctor/bounds.py; remove the key"),
         ({"download": {"piece_mb": 8}}, "download.piece_mb: is no setting any more"),
-        ({"training": {"made_share": 0.1}}, "training.made_share: is called copy_share now"),
+        (of_wavespec(training={"made_share": 0.1}), "detector.members.wavespec.training.made_share: is called copy_share now"),
         ({"tracer": {"made_sources": True}}, "tracer.made_sources: is called copies_are_sources now"),
         ({"tracer": {"training": {"made_share": 0.1}}}, "tracer.training.made_share: is called copy_share now"),
         ({"tracer": {"members": {"refd": {"kind": "refd"}}}}, "tracer.members.refd: kind refd is called aasist now"),
         (
             {"tracer": {"members": {"a": {"kind": "aasist", "temperatures": [2, 2, 100, 100]}}}},
-            "tracer.members.a.aasist.temperatures: is no setting any more: the published value stands in the code; remove the key",
+            "tracer.members.a.temperatures: is no setting any more: the published value stands in the code; remove the key",
         ),
     ],
 )
@@ -225,8 +242,19 @@ def test_a_params_file_of_the_first_layout_is_told_what_to_change_key_by_key(con
     assert explain(content).startswith(f"own.yaml: {said}")
 
 
+def test_sections_of_the_first_layout_are_told_where_they_stand_now():
+    for old, new in (("wavespec", f"{WAVESPEC}.network"), ("loss", f"{WAVESPEC}.loss"), ("training", f"{WAVESPEC}.training")):
+        assert explain({old: {"epochs": 3}}) == f"own.yaml: {old}: is called {new} now"
+
+
+def test_what_a_detector_s_network_reads_is_no_front_end():
+    assert "network.reads front_end is the tracer's" in explain(of_wavespec(network={"kind": "resnet", "reads": "front_end"}))
+    assert "reads cqt, linear or lfcc" in explain(of_wavespec(network={"kind": "conformer"}))
+
+
 def test_an_unknown_member_corpus_or_copy_names_those_there_are():
-    assert "'aasist', 'conformer', 'lfcc_gmm'" in explain({"tracer": {"members": {"own": {"kind": "lstm"}}}})
+    assert "'aasist', 'conformer', 'resnet', 'lfcc_gmm'" in explain({"tracer": {"members": {"own": {"kind": "lstm"}}}})
+    assert "'wavespec', 'resnet', 'aasist', 'conformer', 'lfcc_gmm'" in explain(of_wavespec(network={"kind": "lstm"}))
     assert "'asvspoof2019_la'" in explain({"corpora": [{"adapter": "asvspoof2019"}]})
     assert "'griffin_lim_mel'" in explain({"copysynthesis": {"known": ["hifigan"]}})
 
@@ -290,6 +318,11 @@ def test_a_key_that_stands_twice_is_named_with_its_lines(tmp_path, text, said):
 
 def test_keys_of_anchors_may_be_written_anew_and_marks_say_the_encoding(tmp_path):
     path = tmp_path / "params.yaml"
-    path.write_bytes("training: &t {epochs: 3, lr: 0.1}\r\ntracer: {training: {<<: *t, epochs: 4}}\r\n".encode("utf-16"))
+    path.write_bytes(
+        "detector: {members: {wavespec: {training: &t {epochs: 3, lr: 0.1}}}}\r\ntracer: {training: {<<: *t, epochs: 4}}\r\n".encode(
+            "utf-16"
+        )
+    )
     found = params.load(path)
-    assert (found.training.epochs, found.tracer.training.epochs, found.tracer.training.lr) == (3, 4, 0.1)
+    own = found.detector.members["wavespec"].training
+    assert (own.epochs, found.tracer.training.epochs, found.tracer.training.lr) == (3, 4, 0.1)

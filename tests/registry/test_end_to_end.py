@@ -19,8 +19,8 @@ pytestmark = pytest.mark.timeout(600)
 
 def propose(params, workspace, seed, quality):
     """Package, evaluate, register and judge a model of a given quality; return its version."""
-    model, detector = (workspace / stages.ARTIFACTS[key] for key in ("model", "detector"))
-    make_bundle(model, seed, weights=detector / "model.safetensors")
+    model, detector = (workspace / stages.ARTIFACTS[key] for key in ("model", "detectors"))
+    make_bundle(model, seed, weights=detector / "wavespec.safetensors")
     write_evaluation(workspace / stages.ARTIFACTS["evaluation"], make_trials(900, quality, seed))
     write_robustness(workspace / stages.ARTIFACTS["robustness"])
     version = int(stages.run("register", params, workspace)["version"])
@@ -40,16 +40,16 @@ def test_everything_is_found_again_although_the_server_was_killed(prepared, chan
     stages.run("train_detector", params, workspace)
     assert records(workspace / PLACE) == []  # sent when it ended
     mlflow.kill()
-    untraced = ("precompute_front_end", "train_tracer", "embed_utterances", "fit_ensemble")  # idle: no members
-    for name in ("score_detector", *untraced, "package_model", "robustness", "evaluate"):
+    untraced = ("precompute_front_end", "train_tracer", "embed_utterances")  # idle: no members
+    for name in ("score_detector", *untraced, "fit_ensemble", "package_model", "robustness", "evaluate"):
         stages.run(name, params, workspace)
     kept = records(workspace / PLACE)
-    assert [read(folder).task.stage for folder in kept] == ["evaluate", "robustness"]
-    assert len([record for record in caplog.records if record.levelno == logging.WARNING and "earmark sync" in record.getMessage()]) == 2
+    assert [read(folder).task.stage for folder in kept] == ["evaluate", "fit_ensemble", "robustness"]
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING and "earmark sync" in record.getMessage()]) == 3
     with pytest.raises(InputError, match="cannot be reached"):
         propose(params, workspace, 1, 2.0)
     mlflow.start()
-    assert list(sync(workspace / PLACE, params.tracking).values()) == ["sent", "sent"]
+    assert list(sync(workspace / PLACE, params.tracking).values()) == ["sent"] * 3
 
     first = propose(params, workspace, 1, 2.0)
     promote(params.tracking, decision)
@@ -79,12 +79,12 @@ def check_runs(store, workspace):
     children = runs(store, PARENT, parent.info.run_id)
     by_stage = {run.data.tags["earmark.stage"]: run for run in children}
     names = sorted(run.data.tags["earmark.stage"] for run in children)
-    assert names == sorted(["train_detector", "robustness", "evaluate", *3 * ["register"]])
+    assert names == sorted(["train_detector", "fit_ensemble", "robustness", "evaluate", *3 * ["register"]])
     assert {run.info.status for run in children} == {"FINISHED"}
     training, evaluation = by_stage["train_detector"], by_stage["evaluate"]
-    epochs = store.client.get_metric_history(training.info.run_id, "detector/dev/eer")
+    epochs = store.client.get_metric_history(training.info.run_id, "wavespec/training/dev/eer")
     assert sorted(metric.step for metric in epochs) == [1, 2, 3]
-    assert training.data.params["training.epochs"] == "3"
+    assert training.data.params["detector.members.wavespec.training.epochs"] == "3"
     assert [item.dataset.name for item in training.inputs.dataset_inputs] == ["tiny"]
     assert {"metrics.json", "figures"} <= {item.path for item in store.client.list_artifacts(evaluation.info.run_id)}
     assert parent.data.metrics["evaluate/tiny/eer"] == evaluation.data.metrics["tiny/eer"]

@@ -70,12 +70,12 @@ def test_a_model_is_loaded_by_mlflow_and_fetched_by_alias(registered, done, spoo
 def test_a_tampered_upload_is_not_served(registered, spoof, monkeypatch):
     import mlflow
 
-    weights = next(Path(registered.artifacts).rglob("detector/model.safetensors"))
+    weights = next(Path(registered.artifacts).rglob("detector/wavespec.safetensors"))
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address(registered))
-    with pytest.raises(InputError, match=r"detector/model\.safetensors: not as packaged"):
+    with pytest.raises(InputError, match=r"detector/wavespec\.safetensors: not as packaged"):
         mlflow.pyfunc.load_model(MODEL)
 
 

@@ -51,7 +51,7 @@ def workspace(done, tmp_path) -> Path:
 def test_a_server_that_is_away_costs_a_warning_and_nothing_else(change, workspace, caplog, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     params = change(tracking={"enabled": True, "uri": "http://127.0.0.1:9"})
-    metrics = stages.run("fit_ensemble", params, workspace)
+    metrics = stages.run("doctor", params, workspace)
     said = [record for record in caplog.records if record.name.startswith("earmark.registry")]
     warnings = [record.getMessage() for record in said if record.levelno == logging.WARNING]
     assert len(warnings) == 1
@@ -64,7 +64,7 @@ def test_a_server_that_is_away_costs_a_warning_and_nothing_else(change, workspac
 
 def test_processes_that_train_together_are_tracked_once(change, workspace, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    stages.run("fit_ensemble", change(tracking={"enabled": True, "uri": "http://127.0.0.1:9"}), workspace)
+    stages.run("doctor", change(tracking={"enabled": True, "uri": "http://127.0.0.1:9"}), workspace)
     assert not (workspace / PLACE).exists()
 
 
@@ -82,7 +82,7 @@ def say_and_write(output: Path) -> dict[str, float]:
         logger.info("epoch", extra={"metrics": {"loss": 2.0 / epoch}, "step": epoch, "series": "detector"})
     logger.info("no metrics")
     output.mkdir()
-    (output / "history.csv").write_text("epoch,loss\n")
+    (output / "wavespec.csv").write_text("epoch,loss\n")
     return {"eer": 0.25}
 
 
@@ -98,7 +98,7 @@ def test_metrics_that_are_logged_go_to_the_server_even_where_the_log_is_not_show
         (2, 1.0),
     ]
     assert (run.data.metrics["eer"], run.info.status) == (0.25, "FINISHED")
-    assert [item.path for item in store.client.list_artifacts(run.info.run_id)] == ["history.csv"]
+    assert [item.path for item in store.client.list_artifacts(run.info.run_id)] == ["wavespec.csv"]
 
 
 def test_a_stage_that_fails_is_shown_as_failed_and_its_next_try_is_the_same_run(store, tracking, tmp_path, monkeypatch):
@@ -149,13 +149,13 @@ def test_a_training_that_is_killed_while_it_is_tracked_goes_on_in_one_run(store,
     assert (run.info.status, parent.info.status) == ("FINISHED", "FINISHED")
     steps = losses(store)
     assert before == steps[: len(before)]
-    assert steps == list(range(1, 1 + len(pd.read_csv(workspace / stages.ARTIFACTS["detector"] / "history.csv"))))
-    assert "history.csv" in [item.path for item in store.client.list_artifacts(run.info.run_id)]
+    assert steps == list(range(1, 1 + len(pd.read_csv(workspace / stages.ARTIFACTS["detectors"] / "wavespec.csv"))))
+    assert "wavespec.csv" in [item.path for item in store.client.list_artifacts(run.info.run_id)]
     assert len(store.client.search_runs([store.experiment])) == 2
 
 
 def losses(store) -> list[int]:
     """Epochs whose loss the server has."""
     found = [run for run in store.client.search_runs([store.experiment]) if PARENT in run.data.tags]
-    names = [name for run in found for name in run.data.metrics if name.endswith("loss")][:1]
+    names = [name for run in found for name in run.data.metrics if name == "wavespec/training/loss"]
     return sorted(one.step for run in found for name in names for one in store.client.get_metric_history(run.info.run_id, name))

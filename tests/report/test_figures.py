@@ -48,11 +48,12 @@ def test_a_sample_is_seeded_and_bounded():
 
 
 def test_plots_data_is_thin_and_keeps_the_eer(tmp_path):
-    figures.write_plots_data(tmp_path, CURVES, HISTORY)
+    figures.write_plots_data(tmp_path, CURVES, {"wavespec": HISTORY})
     table = pd.read_csv(tmp_path / "det.csv")
     one = table[table["corpus"] == "one"]
     assert len(one) <= 500
     closest = (one["miss"] - one["false_alarm"]).abs().idxmin()
     assert one.loc[closest, ["miss", "false_alarm"]].mean() == pytest.approx(eer(CURVES["one"]))
     assert (one["miss"].min(), one["miss"].max()) == (0, 1)
-    assert list(pd.read_csv(tmp_path / "training.csv")["epoch"]) == [1, 2, 3]
+    table = pd.read_csv(tmp_path / "training.csv")
+    assert (list(table["epoch"]), set(table["member"])) == ([1, 2, 3], {"wavespec"})

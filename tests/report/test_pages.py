@@ -32,7 +32,7 @@ def test_the_evidence_page_is_whole(evidence, page_at, width):
     assert len(sizes) == 2
     assert min(sizes) > 1000
     text = seen.page.inner_text("body")
-    for words in ("Timeline", "which system made it", "What decided", "branch weighed more", "sha256"):
+    for words in ("Timeline", "which system made it", "What decided", "The members add to this window's score", "sha256"):
         assert words in text
 
 

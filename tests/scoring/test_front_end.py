@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -88,7 +91,8 @@ def test_the_cqt_front_end_is_the_stored_cqt(features, tiny, tmp_path):
         assert np.corrcoef(found[:, : tiny.cqt.bins].numpy().ravel(), magnitude.ravel())[0, 1] > 0.999
 
 
-def test_a_tracer_learns_from_hidden_features_through_the_stages(workspace, change):
+def test_a_tracer_learns_from_hidden_features_through_the_stages(done, change, tmp_path):
+    workspace = Path(shutil.copytree(done, tmp_path / "run"))
     settings = change(
         front_end={"kind": "wav2vec2", "pretrained": None, "hidden": 16, "heads": 2, "conv_width": 8, "layer": 1},
         tracer={"members": {"aasist": None, "lfcc_gmm": None}},

@@ -1,4 +1,3 @@
-import json
 import math
 import os
 import shutil
@@ -17,41 +16,46 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from earmark import InputError, params, stages
 from earmark.networks.compute import accelerator
-from earmark.networks.wavespec import load_detector
+from earmark.networks.detector import load_detector
 from earmark.params import ComputeParams, LossParams, Params, TrainingParams
 from earmark.storage import checkpoint
 from earmark.storage.files import read_table, write_table
 from earmark.training.detect import DetectorTask, class_weights, start, train_detector
 from earmark.training.loop import Runner, State, fit
 
-DETECTOR, STATE = "artifacts/detector/model.safetensors", "artifacts/detector/state.safetensors"
+DETECTOR, STATE = "artifacts/detectors/wavespec.safetensors", "artifacts/detectors/wavespec.state.safetensors"
 # everything that draws: dropout, RawBoost, blanked bands, balanced draws, random crops
 DRAWING = {
     "augmentation": {"rawboost": 4, "probability": 0.7, "spectrogram_bands": 16},
-    "wavespec": {"encoder": {"dropout": 0.1}, "dropout": 0.2},
+    "network": {"encoder": {"dropout": 0.1}, "dropout": 0.2},
     "training": {"balance": True, "epochs": 3},
 }
 
 
 def prepare_task(settings: Params, features, rows: pd.DataFrame, dev: pd.DataFrame | None = None, kind=DetectorTask):
     """State and task of a detector's training."""
-    runner = accelerator(settings.compute, settings.training)
-    state = start(rows, settings.wavespec, settings.loss, settings.training, settings.seed)
+    member = settings.detector.members["wavespec"]
+    runner = accelerator(settings.compute, member.training)
+    state = start(rows, member, settings.cqt, settings.seed)
     network = state.objective.get_submodule("network")
-    sections = (settings.audio, settings.cqt, settings.augmentation, settings.training, settings.scoring.batch_size)
+    sections = (settings.audio, settings.cqt, member.augmentation, member.training, settings.scoring.batch_size)
     return state, kind(network, features, rows, rows if dev is None else dev, *sections, settings.seed, runner)
 
 
 def run(state: State, task, settings: Params, place: Path) -> list[dict[str, float]]:
-    return fit(
-        state, task, Runner(settings.training, settings.seed, place / "state.safetensors", {"seed": settings.seed}, task.accelerator)
-    )
+    training = settings.detector.members["wavespec"].training
+    return fit(state, task, Runner(training, settings.seed, place / "state.safetensors", {"seed": settings.seed}, task.accelerator))
+
+
+def train(settings: Params, workspace: Path) -> dict[str, float]:
+    """WaveSpec alone."""
+    return stages.run("train_detector", settings, workspace, member="wavespec")
 
 
 def launch(workspace: Path, settings: Params, *launcher: str, **environment: str) -> subprocess.Popen:
     """`earmark train_detector` as a user starts it, in a workspace."""
     (workspace / "params.yaml").write_text(params.dump(settings))
-    command = [sys.executable, *launcher, "-m", "earmark", "train_detector"]
+    command = [sys.executable, *launcher, "-m", "earmark", "train_detector", "--member", "wavespec"]
     variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
     return subprocess.Popen(command, cwd=workspace, env=variables, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
@@ -59,7 +63,7 @@ def launch(workspace: Path, settings: Params, *launcher: str, **environment: str
 def test_wavespec_learns_8_clips_by_heart(features, protocol, change, tmp_path):
     chosen = protocol[(protocol["split"] == "train") & ~protocol["copied"]]
     rows = pd.concat([chosen[chosen["key"] == key][:4] for key in ("bonafide", "spoof")])
-    quiet = {"wavespec": {"dropout": 0.0, "view_dropout": 0.0, "encoder": {"dropout": 0.0}}, "augmentation": {"rawboost": 0}}
+    quiet = {"network": {"dropout": 0.0, "view_dropout": 0.0, "encoder": {"dropout": 0.0}}, "augmentation": {"rawboost": 0}}
     training = {"epochs": 10, "repeats": 8, "batch_size": 8, "lr": 1e-2, "warmup_steps": 4}
     settings = change(training=training, **quiet)
     state, task = prepare_task(settings, features, rows)
@@ -85,12 +89,12 @@ def test_a_run_killed_inside_an_epoch_goes_on_to_the_same_bytes(prepared, worksp
     reached = checkpoint.load(workspace / STATE)[1]["counters"]
     assert reached["step"] > 0
     assert not (workspace / DETECTOR).exists()
-    stages.run("train_detector", settings, workspace)
+    train(settings, workspace)
     assert not (workspace / STATE).exists()
     whole = Path(shutil.copytree(prepared, tmp_path / "whole"))
-    stages.run("train_detector", settings, whole)
+    train(settings, whole)
     assert (workspace / DETECTOR).read_bytes() == (whole / DETECTOR).read_bytes()
-    history = "artifacts/detector/history.csv"
+    history = "artifacts/detectors/wavespec.csv"
     assert (workspace / history).read_text() == (whole / history).read_text()
 
 
@@ -105,46 +109,49 @@ def test_two_processes_end_as_one_that_accumulates_the_same_half_batches(prepare
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     one = Path(shutil.copytree(prepared, tmp_path / "one"))
-    stages.run("train_detector", change(**DRAWING | {"training": {"balance": True, "epochs": 1, "accumulation": 2}}), one)
+    train(change(**DRAWING | {"training": {"balance": True, "epochs": 1, "accumulation": 2}}), one)
     (pair, _), (single, _) = (checkpoint.load(place / DETECTOR) for place in (workspace, one))
     learned = [name for name in single if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
     assert len(learned) > 100
     for name in learned:
         torch.testing.assert_close(pair[name], single[name], atol=1e-6, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
-    histories = (pd.read_csv(place / "artifacts/detector/history.csv") for place in (workspace, one))
+    histories = (pd.read_csv(place / "artifacts/detectors/wavespec.csv") for place in (workspace, one))
     pd.testing.assert_frame_equal(*(history[["loss", "cross_entropy", "single_center"]] for history in histories), atol=1e-6, rtol=0)
 
 
 def test_a_checkpoint_of_other_settings_or_data_is_refused_naming_them(workspace, change):
     settings = change(training={"lr": 1e15, "clip_norm": 1e30})
     with pytest.raises(InputError, match=r"the loss is (nan|inf|-inf) in epoch 1, step \d+: lower training\.lr"):
-        stages.run("train_detector", settings, workspace)
+        train(settings, workspace)
     assert (workspace / STATE).exists()
     assert not (workspace / DETECTOR).exists()
     other = change(training={"lr": 1e-3, "clip_norm": 1e30}, audio={"level_dbfs": -25.0}, seed=3)
-    with pytest.raises(InputError, match=r"state\.safetensors is of a run with other audio\.level_dbfs, seed, training\.lr: restore them"):
-        stages.run("train_detector", other, workspace)
+    with pytest.raises(
+        InputError,
+        match=r"state\.safetensors is of a run with other audio\.level_dbfs, detector\.members\.wavespec\.training\.lr, seed: restore",
+    ):
+        train(other, workspace)
     table = read_table(workspace / stages.ARTIFACTS["protocol"])
     write_table(workspace / stages.ARTIFACTS["protocol"], table[table["utterance_id"] != "train-spoof-3"])
     with pytest.raises(InputError, match="is of a run with other training data: "):
-        stages.run("train_detector", settings, workspace)
+        train(settings, workspace)
 
 
 @pytest.mark.parametrize("size", [0, 7, 5000, -9])
 def test_a_corrupt_checkpoint_is_named(workspace, tiny, size):
-    (workspace / "artifacts/detector").mkdir()
+    (workspace / "artifacts/detectors").mkdir()
     path = workspace / STATE
     checkpoint.save(path, {"a": torch.zeros(5000)}, {})
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(InputError, match=r"state\.safetensors is corrupt"):
-        stages.run("train_detector", tiny, workspace)
+        train(tiny, workspace)
 
 
 def test_a_batch_that_cannot_be_divided_or_filled_is_refused(workspace, change):
     with pytest.raises(InputError, match=r"training\.batch_size 4 must be a multiple of, and at least twice, .* = 3"):
-        stages.run("train_detector", change(training={"accumulation": 3}), workspace)
+        train(change(training={"accumulation": 3}), workspace)
     with pytest.raises(InputError, match=r"train has 21 utterances, fewer than training\.batch_size 64"):
-        stages.run("train_detector", change(training={"batch_size": 64}), workspace)
+        train(change(training={"batch_size": 64}), workspace)
 
 
 @pytest.mark.parametrize(("split", "key"), [("train", "bonafide"), ("train", "spoof"), ("dev", "spoof")])
@@ -153,21 +160,21 @@ def test_a_split_of_one_class_is_refused(workspace, tiny, split, key):
     table = read_table(path)
     write_table(path, table[(table["split"] != split) | (table["key"] != key)])
     with pytest.raises(InputError, match=f"{split} is of one class: .* none is {key}"):
-        stages.run("train_detector", tiny, workspace)
+        train(tiny, workspace)
 
 
 def test_a_gpu_that_is_not_there_is_said(workspace, change):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(InputError, match="torch sees no GPU: check the driver"):
-        stages.run("train_detector", change(compute={"device": "cuda"}), workspace)
+        train(change(compute={"device": "cuda"}), workspace)
 
 
 def test_a_seed_gives_the_same_detector_twice_and_another_seed_another(done, workspace, tiny, change):
-    stages.run("train_detector", tiny, workspace)
+    train(tiny, workspace)
     assert (workspace / DETECTOR).read_bytes() == (done / DETECTOR).read_bytes()
-    shutil.rmtree(workspace / "artifacts/detector")
-    stages.run("train_detector", change(seed=3), workspace)
+    shutil.rmtree(workspace / "artifacts/detectors")
+    train(change(seed=3), workspace)
     assert (workspace / DETECTOR).read_bytes() != (done / DETECTOR).read_bytes()
 
 
@@ -189,7 +196,7 @@ def test_a_pretrained_encoder_is_frozen_in_the_first_epochs_and_then_trained(fea
     published = Wav2Vec2Model(config)
     published.save_pretrained(tmp_path / "published")
     settings = change(
-        wavespec={"encoder": {"pretrained": str(tmp_path / "published")}},
+        network={"encoder": {"pretrained": str(tmp_path / "published")}},
         training={"epochs": 2, "frozen_epochs": frozen, "encoder_lr": 1e-3, "batch_size": 8},
     )
     state, task = prepare_task(settings, features, protocol[protocol["split"] == "train"], kind=Watched)
@@ -314,10 +321,11 @@ def test_a_checkpoint_comes_back_whole(tmp_path):
 
 def test_a_detector_carries_its_params_and_nothing_else_is_needed(done, tiny):
     network, meta = load_detector(done / DETECTOR)
-    assert network.params == tiny.wavespec
+    own = tiny.detector.members["wavespec"]
+    assert network.params == own.network
     assert not network.training
-    assert json.loads(tiny.training.model_dump_json()) == meta["training"]
-    assert {"audio", "cqt", "loss", "augmentation", "encoder"} <= meta.keys()
+    assert meta["identity"]["detector.members.wavespec.training.lr"] == own.training.lr
+    assert {"audio", "cqt", "encoder", "identity", "figures"} <= meta.keys()
 
 
 def test_a_file_that_holds_no_detector_is_refused(tmp_path):
@@ -332,5 +340,8 @@ def test_training_needs_no_stage_runner(workspace, tiny):
     sections = {name: getattr(tiny, name) for name in stages.STAGES["train_detector"].sections}
     places = {name: workspace / stages.ARTIFACTS[name] for name in ("protocol", "features")}
     row = train_detector(**sections, **places, output=workspace / "elsewhere")
-    assert 0 <= row["dev/eer"] <= 1
-    assert (workspace / "elsewhere/model.safetensors").exists()
+    assert row.keys() >= {f"{name}/dev/eer" for name in tiny.detector.members}
+    assert all(0 <= row[f"{name}/dev/eer"] <= 1 for name in tiny.detector.members)
+    assert {path.name for path in (workspace / "elsewhere").iterdir()} == {
+        *("wavespec.safetensors", "wavespec.csv", "linear.safetensors", "linear.csv", "lfcc_gmm.safetensors")
+    }

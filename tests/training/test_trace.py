@@ -8,7 +8,7 @@ import pytest
 
 from earmark import InputError, stages
 from earmark.corpora.sources import Rows
-from earmark.networks.tracer import Tracer
+from earmark.networks.classifier import Classifier
 from earmark.params import TracerParams
 from earmark.stages import ARTIFACTS
 from earmark.storage import checkpoint
@@ -38,7 +38,7 @@ def test_every_member_is_trained_and_says_what_it_is(done, tiny):
         assert meta["member"]["kind"] == member.kind
         assert 0 <= meta["figures"]["dev/error"] <= 1
         if member.kind != "lfcc_gmm":
-            Tracer(60 if member.reads == "lfcc" else tiny.cqt.bins, member, 2).load_state_dict(tensors)
+            Classifier(60 if member.reads == "lfcc" else tiny.cqt.bins, member, 2).load_state_dict(tensors)
             history = pd.read_csv(done / MEMBERS / f"{name}.csv")
             assert {"cross_entropy", "regmixup", "n_pair", "dev/error"} <= set(history)
     left = {path.name for path in (done / MEMBERS).iterdir()}
@@ -107,8 +107,9 @@ def test_without_members_there_is_no_tracing_and_the_rest_goes_through(traced, c
     settings = change(tracer={"members": {}})
     for name in ("members", "embeddings", "answers"):
         shutil.rmtree(traced / ARTIFACTS[name])
-    for name in ("train_tracer", "embed_utterances", "fit_ensemble"):
+    for name in ("train_tracer", "embed_utterances"):
         assert stages.run(name, settings, traced) == {}
+    assert set(stages.run("fit_ensemble", settings, traced)) == {f"weight/detector/{name}" for name in settings.detector.members}
     assert not any("tracing" in name for name in stages.run("evaluate", settings, traced))
 
 

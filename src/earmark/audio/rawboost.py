@@ -22,7 +22,7 @@ class RawBoost:
     bandwidth_hz: tuple[float, float] = (100, 1000)  # range of notch widths
     coefficients: tuple[int, int] = (10, 100)  # range of filter lengths
     gain_db: tuple[float, float] = (0, 0)  # range of filter gains
-    bias_db: tuple[float, float] = (5, 20)  # range by which each higher order of the non-linearity is weaker
+    bias_db: tuple[float, float] = (5, 20)  # range by which the higher orders of the non-linearity are weaker
     orders: int = 5  # N_f, orders of the non-linearity
     impulse_percent: float = 10  # P, upper share of samples hit by impulsive noise
     impulse_gain: float = 2  # g_sd of the impulsive noise
@@ -56,8 +56,8 @@ def convolutive(waveform: Tensor, numbers: RawBoost, generator: Generator) -> Te
     low, high = numbers.gain_db
     spectrum = torch.zeros(batch, size // 2 + 1, dtype=torch.complex64, device=waveform.device)
     for order in range(1, numbers.orders + 1):
-        bias = (0.0, 0.0) if order == 1 else numbers.bias_db
-        low, high = low - bias[0], high - bias[1]
+        if order == 2:  # once: all higher orders are weaker by the same range
+            low, high = low - numbers.bias_db[0], high - numbers.bias_db[1]
         response = _notch_response(batch, size, (min(low, high), max(low, high)), numbers, generator).to(waveform.device)
         spectrum += torch.fft.rfft(waveform**order, size) * response
     noisy = torch.fft.irfft(spectrum, size)[:, :samples]

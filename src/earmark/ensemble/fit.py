@@ -1,9 +1,9 @@
-"""Stage fit_ensemble: what train and dev say of the members, in one small file, and the answers for dev and eval.
+"""Stage fit_ensemble: what train and dev say of the members, in small files, and the fused scores and answers.
 
 Shapes: N utterances, S known sources, E embedding.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +11,62 @@ import pandas as pd
 
 from earmark import InputError
 from earmark.corpora.sources import Labels, numbers
+from earmark.ensemble.detection import DETECTORS, SCORES, Fusion
+from earmark.ensemble.detection import FILE as DETECTION
 from earmark.ensemble.fusion import FILE, FUSION, ORIENTATION, Answer, Ensemble, save
 from earmark.ensemble.unseen import unit
 from earmark.metrics.odds import logsumexp
-from earmark.params import EnsembleParams, TracerParams
+from earmark.params import DetectorParams, EnsembleParams, TracerParams
 from earmark.scoring.outputs import Matrix, Output, read_outputs
+from earmark.scoring.windows import ORIENTATION as CM_ORIENTATION
+from earmark.scoring.windows import Scored, read_scores
 from earmark.storage.files import read_table, write_table
 
 System = tuple[str, Labels, Matrix]  # its name, the numbers of the sources it names, its ood_score
 
 
-def fit_ensemble(tracer: TracerParams, ensemble: EnsembleParams, *, protocol: Path, embeddings: Path, output: Path) -> dict[str, float]:
-    """Fit on train and dev; write ensemble.safetensors, and the answers for dev and eval: answers.parquet, systems.parquet.
+def fit_ensemble(
+    detector: DetectorParams, tracer: TracerParams, ensemble: EnsembleParams, *,
+    protocol: Path, scores: Path, embeddings: Path, output: Path,
+) -> dict[str, float]:  # fmt: skip
+    """Fit detection and, where the tracer has members, tracing; write what was fitted and what it says: see `fuse` and `trace`."""
+    table = read_table(protocol).set_index("utterance_id")
+    figures = fuse(detector, table, read_scores(scores), output)
+    return figures | (trace(tracer, ensemble, table, embeddings, output) if tracer.members else {})
+
+
+def fuse(detector: DetectorParams, table: pd.DataFrame, scored: Scored, output: Path) -> dict[str, float]:
+    """Fit the fusion of the detector's members on dev; write it, scores.parquet and detectors.parquet.
+
+    scores.parquet has utterance_id, cm_score, lowest (the lowest score of a window), windows, embedding; detectors.parquet the scores of
+    each member alone and, of more than two, of all but each.
+    Errors: InputError when the members scored are not those of params.
+    """
+    if set(scored.scores) != set(detector.members):
+        raise InputError(f"scores are of {', '.join(scored.scores)}, params have {', '.join(detector.members)}: run score_detector")
+    rows = table.loc[scored.utterances]
+    dev, bonafide = ((rows[column] == value).to_numpy(bool) for column, value in (("split", "dev"), ("key", "bonafide")))
+    counts = np.bincount(scored.owners)
+    means = {name: np.bincount(scored.owners, values) / counts for name, values in scored.scores.items()}
+
+    def fit(members: Iterable[str]) -> Fusion:
+        scores, embeddings = ({name: found[name][dev] for name in members} for found in (means, scored.embeddings))
+        return Fusion.fit(scores, embeddings, bonafide[dev])
+
+    fitted = fit(means)
+    fitted.save(output / DETECTION)
+    each = pd.Series(fitted.fuse(scored.scores)).groupby(scored.owners)
+    whole = {"utterance_id": scored.utterances, "cm_score": fitted.fuse(means), "lowest": each.min().to_numpy(), "windows": counts}
+    whole["embedding"] = list(fitted.join(scored.embeddings).astype(np.float32))
+    write_table(output / SCORES, pd.DataFrame(whole), orientation=CM_ORIENTATION)
+    systems = dict(means) | {f"without {name}": fit([one for one in means if one != name]).fuse(means) for name in means if len(means) > 2}
+    parts = [pd.DataFrame({"system": name, "utterance_id": scored.utterances, "cm_score": values}) for name, values in systems.items()]
+    write_table(output / DETECTORS, pd.concat(parts, ignore_index=True), orientation=CM_ORIENTATION)
+    return {f"weight/detector/{name}": value for name, value in fitted.weights.items()}
+
+
+def trace(tracer: TracerParams, ensemble: EnsembleParams, protocol: pd.DataFrame, embeddings: Path, output: Path) -> dict[str, float]:
+    """Fit tracing on train and dev; write ensemble.safetensors, and the answers for dev and eval: answers.parquet, systems.parquet.
 
     systems.parquet has the rows of the ablation: every member alone, scores fused, embeddings fused, both.
     Errors: InputError when members differ in sources or are not those of params.
@@ -30,7 +74,7 @@ def fit_ensemble(tracer: TracerParams, ensemble: EnsembleParams, *, protocol: Pa
     ids, outputs, sources = read_outputs(embeddings)
     if set(outputs) != set(tracer.members):
         raise InputError(f"{embeddings} has members {', '.join(outputs)}, params have {', '.join(tracer.members)}: run embed_utterances")
-    table = read_table(protocol).set_index("utterance_id").loc[ids]
+    table = protocol.loc[ids]
     labels, split = numbers(table["source"], sources), table["split"].to_numpy()
     parts = {name: _rows(outputs, np.flatnonzero(split == name)) for name in ("train", "dev")}
 

@@ -20,12 +20,12 @@ def draw(
     trials: pd.DataFrame,
     tables: Mapping[str, pd.DataFrame],
     embeddings: Embeddings | None,
-    history: pd.DataFrame | None,
+    histories: Mapping[str, pd.DataFrame],
     seed: int,
 ) -> None:
     """Write out/figures/*.png, and the curves behind them for DVC's plots; `trials` have cm_score and, where calibrated, llr."""
     curves = {corpus: DetectionCurve.of(*by_key(part)) for corpus, part in parts(trials, "corpus")}
-    figures.write_plots_data(out, curves, history)
+    figures.write_plots_data(out, curves, histories)
     folder = out / "figures"
     if curves:
         figures.draw_det(folder / "det.png", curves)
@@ -41,8 +41,8 @@ def draw(
             before, after = by_key(part), by_key(part, "llr")
             calibration_figures.draw_reliability(folder / f"reliability_{corpus}.png", before, after, corpus)
             calibration_figures.draw_tippett(folder / f"tippett_{corpus}.png", before, after, corpus)
-    if history is not None and len(history):
-        figures.draw_training(folder / "training.png", history)
+    for member, history in histories.items():
+        figures.draw_training(folder / f"training_{member}.png", history)
 
 
 def _draw_embeddings(path: Path, trials: pd.DataFrame, embeddings: Embeddings, seed: int) -> None:

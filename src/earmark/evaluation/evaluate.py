@@ -10,9 +10,11 @@ import pandas as pd
 from rich.console import Console
 
 from earmark.corpora.protocol import headline
+from earmark.ensemble.detection import DETECTORS, SCORES
 from earmark.evaluation.detection import DetectionReport, Settings, detection_report
 from earmark.evaluation.detection_figures import Embeddings
 from earmark.evaluation.detection_figures import draw as draw_detection
+from earmark.evaluation.detectors import compare
 from earmark.evaluation.page import Findings, evaluation_page
 from earmark.evaluation.scorefile import read_asv_scores
 from earmark.evaluation.tracing import Answers, TracingReport, read_answers, tracing_report
@@ -22,7 +24,6 @@ from earmark.metrics.detection import AsvScores
 from earmark.model.calibration import Calibration
 from earmark.model.manifest import read_manifest
 from earmark.params import EvaluationParams, TrialsParams
-from earmark.scoring.windows import read_embeddings, read_scores
 from earmark.storage.files import complete, read_table, write_json, write_table
 
 LOG = logging.getLogger(__name__)
@@ -30,18 +31,19 @@ LOG = logging.getLogger(__name__)
 
 def evaluate(
     seed: int, trials: TrialsParams, evaluation: EvaluationParams, *,
-    protocol: Path, scores: Path, detector: Path, answers: Path, model: Path, robustness: Path, output: Path,
+    protocol: Path, detectors: Path, answers: Path, model: Path, robustness: Path, output: Path,
 ) -> dict[str, float]:  # fmt: skip
     """Evaluate what other stages wrote: see `evaluate_tables`."""
-    table, scored = read_table(protocol), read_scores(scores)
+    table, scored, systems = read_table(protocol), read_table(answers / SCORES), read_table(answers / DETECTORS)
     of_eval = table[table["split"] == "eval"]
     settings = Settings(evaluation.resamples, seed, evaluation.min_trials, max_missing=trials.max_unreadable)
     return evaluate_tables(
         output,
         scored[scored["utterance_id"].isin(of_eval["utterance_id"])],
         of_eval,
-        embeddings=read_embeddings(scores),
-        history=pd.read_csv(detector / "history.csv"),
+        embeddings=(scored["utterance_id"].tolist(), np.stack(scored["embedding"].to_list())),
+        detectors=systems,
+        histories={path.stem: pd.read_csv(path) for path in sorted(detectors.glob("*.csv")) if path.stem in set(systems["system"])},
         asv={corpus: read_asv_scores(Path(path)) for corpus, path in evaluation.asv_scores.items()},
         tracing=read_answers(answers, table),
         manifest=read_manifest(model),
@@ -56,7 +58,8 @@ def evaluate_tables(
     protocol: pd.DataFrame,
     *,
     embeddings: Embeddings | None = None,
-    history: pd.DataFrame | None = None,
+    detectors: pd.DataFrame | None = None,
+    histories: Mapping[str, pd.DataFrame] | None = None,
     asv: Mapping[str, AsvScores] | None = None,
     tracing: Answers | None = None,
     manifest: dict[str, Any] | None = None,
@@ -65,8 +68,9 @@ def evaluate_tables(
 ) -> dict[str, float]:
     """Write report.html, metrics.json, trials.parquet, tables and curves as CSV, figures/*.png into the folder `out`; return the metrics.
 
-    `embeddings` are ids and (N, E) vectors, `history` has one row an epoch, `tracing` is what the ensemble answered, `manifest` is of the
-    packaged model, whose calibration is applied, `robustness` has a row a corpus, degradation and level. `out` is replaced as a whole.
+    `embeddings` are ids and (N, E) vectors, `detectors` scores of parts of the ensemble (system, utterance_id, cm_score), `histories` a row
+    an epoch by network, `tracing` is what the ensemble answered, `manifest` is of the packaged model, whose calibration is applied,
+    `robustness` has a row a corpus, degradation and level. `out` is replaced as a whole.
     """
     calibration, trials = Calibration(**manifest["calibration"]) if manifest else None, headline(protocol)
     with Console(stderr=True).status("tracing's figures") as status, complete(out) as aside:
@@ -74,10 +78,12 @@ def evaluate_tables(
         traced = tracing_report(tracing, trials, settings.resamples, settings.seed) if tracing else TracingReport({}, {}, {})
         status.update("detection's figures")
         report = _detect(scores, protocol, traced, asv, settings, calibration)
+        if detectors is not None and len(report.trials):
+            report.tables["detectors"] = compare(report.trials, detectors, settings)
         table = trial_table(trials, scores, calibration, traced.trials)
         _write(aside, report, traced, table)
         status.update("pictures")
-        draw_detection(aside, report.trials, report.tables, embeddings, history, settings.seed)
+        draw_detection(aside, report.trials, report.tables, embeddings, histories or {}, settings.seed)
         if tracing:
             draw_tracing(aside / "figures", traced, tracing, settings.seed)
         whole = report.tables | traced.tables

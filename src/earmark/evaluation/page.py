@@ -74,6 +74,11 @@ class Findings:
         table = self.tables.get(name, pd.DataFrame({"corpus": []}))
         return table[table["corpus"] == corpus].drop(columns="corpus").reset_index(drop=True)
 
+    @property
+    def trained(self) -> list[str]:
+        """Networks whose training is drawn."""
+        return sorted(path.stem.removeprefix("training_") for path in self.figures.glob("training_*.png"))
+
     def picture(self, name: str) -> str | None:
         """A picture's address in the page; None where it was not drawn."""
         path = self.figures / f"{name}.png"
@@ -129,7 +134,18 @@ def _detection(found: Findings, corpus: str) -> dict[str, Any]:
         "figures": upright(found.metrics, DETECTION | COSTS, variants),
         "tables": {TITLES.get(name, card.words(name)): _worst_first(table) for name, table in tables.items() if len(table)},
         "calibration": _calibration(found, corpus),
+        "members": _members(found.rows("detectors", corpus)),
     }
+
+
+def _members(table: pd.DataFrame) -> Grid | None:
+    """Members alone, all but each, and all fused."""
+    if not len(table):
+        return None
+    figures = {"eer": DETECTION["eer"], "more": Figure("above all fused", "", percent)}
+    words = {"system": "members", "trials": "trials", "eer": "EER", "more": "above all fused", "interval": "95 % interval"}
+    ends = [interval(figures["more"], *pair) or "" for pair in table[["more_low", "more_high"]].itertuples(index=False)]
+    return across(table.assign(interval=ends), words, figures)
 
 
 def _has_local(found: Findings, corpus: str) -> bool:

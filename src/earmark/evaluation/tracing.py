@@ -46,7 +46,7 @@ class TracingReport:
 
 def read_answers(folder: Path, protocol: pd.DataFrame) -> Answers | None:
     """What fit_ensemble wrote; None where the tracer has no members."""
-    if not any(folder.iterdir()):
+    if not (folder / FILE).exists():
         return None
     parts = (protocol[protocol["split"] == split] for split in ("train", "dev"))
     tables = (read_table(folder / f"{name}.parquet") for name in ("systems", "answers"))

@@ -1,6 +1,6 @@
 """Clips as networks take them: a crop of the waveform and the spectrogram of the same instant.
 
-Shapes: B batch, T samples of a clip, C channels, K bins and F frames of its spectrogram: of a CQT 2, of linear bands 1.
+Shapes: B batch, T samples of a clip, C channels, K bins and F frames of its spectrogram, as `views` has them.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from torch.utils.data import Dataset
 
 from earmark.audio.rawboost import rawboost
 from earmark.features.cqt import Cqt
-from earmark.features.linear import LinearBands
 from earmark.features.shards import Utterances
-from earmark.params import AudioParams, AugmentationParams, CqtParams, SpectrogramParams
+from earmark.features.views import Transform, standardised, transform
+from earmark.params import AudioParams, AugmentationParams, CqtParams, View
 
 
 class Views(NamedTuple):
@@ -33,22 +33,23 @@ class Clips(Dataset):
     `disturbed`, which transforms what it disturbed.
     """
 
-    def __init__(self, features: Utterances, audio: AudioParams, cqt: CqtParams, spectrogram: SpectrogramParams, margin: int | None = None):
+    def __init__(self, features: Utterances, audio: AudioParams, cqt: CqtParams, view: View, margin: int | None = None):
         self.features, self.samples, self.hop, self.margin = features, audio.clip_samples, cqt.hop_samples, margin
         self.frames = clip_frames(audio.clip_samples)
-        self.bands = LinearBands() if spectrogram.scale == "linear" else None
+        self.view: View = view
+        self.transform = None if view == "cqt" else transform(view, cqt)
 
     def __getitem__(self, item: tuple[str, int, int]) -> tuple[Tensor, Tensor, int]:
         """See the class."""
         return self.__getitems__([item])[0]
 
     def __getitems__(self, items: list[tuple[str, int, int]]) -> list[tuple[Tensor, Tensor, int]]:
-        """A batch, as torch's loader asks for one: linear bands are made of all its clips at once."""
+        """A batch, as torch's loader asks for one: views that are not stored are made of all its clips at once."""
         waveforms = [self._waveform(utterance, start) for utterance, start, _ in items]
         if self.margin is not None:
             spectra = [torch.empty(0)] * len(items)
-        elif self.bands is not None:
-            spectra = self.bands(torch.stack(waveforms))
+        elif self.transform is not None:
+            spectra = self.transform(torch.stack(waveforms))
         else:
             spectra = [torch.from_numpy(self.features.cqt(name, start // self.hop, self.frames).copy()) for name, start, _ in items]
         return [(waveform, spectrum, item[2]) for waveform, spectrum, item in zip(waveforms, spectra, items, strict=True)]
@@ -62,16 +63,31 @@ class Clips(Dataset):
         return torch.from_numpy(np.pad(waveform, (self.margin - left, left + self.samples + self.margin - len(waveform))))
 
 
-def disturbed(
-    waveform: Tensor, params: AugmentationParams, audio: AudioParams, transform: Cqt | LinearBands, generator: Generator
-) -> Views:
+class Frames(Dataset):
+    """What clips' views say frame by frame: item (utterance_id, first sample, label) → ((F, K) standardised, label)."""
+
+    def __init__(self, clips: Clips, width: int):
+        self.clips, self.width = clips, width
+
+    def __getitem__(self, item: tuple[str, int, int]) -> tuple[Tensor, int]:
+        """See the class."""
+        return self.__getitems__([item])[0]
+
+    def __getitems__(self, items: list[tuple[str, int, int]]) -> list[tuple[Tensor, int]]:
+        """A batch, as torch's loader asks for one."""
+        images = torch.stack([image for _, image, _ in self.clips.__getitems__(items)])
+        frames = standardised(self.clips.view, images)[:, 0].transpose(1, 2)
+        return [(one, label) for one, (_, _, label) in zip(frames, items, strict=True)]
+
+
+def disturbed(waveform: Tensor, params: AugmentationParams, audio: AudioParams, transform: Transform, generator: Generator) -> Views:
     """(B, margin + T + margin) → views of the clip after RawBoost: waveform first, then the spectrogram of just that waveform."""
     noisy, margin = rawboost(waveform, params, generator), transform.margin_samples
     if params.rawboost:  # it leaves the peak at 1, and level is a cue
         power = noisy[:, margin : margin + audio.clip_samples].square().mean(-1, keepdim=True)
         noisy = noisy * 10 ** (audio.level_dbfs / 20) * torch.rsqrt(power.clamp_min(1e-12))
     clip = noisy[:, margin : margin + audio.clip_samples]
-    if isinstance(transform, LinearBands):
+    if not isinstance(transform, Cqt):
         return Views(clip, transform(clip))
     first = margin // transform.params.hop_samples
     return Views(clip, transform(noisy)[..., first : first + clip_frames(audio.clip_samples)])

@@ -7,12 +7,10 @@ import numpy as np
 import torch
 import torchaudio
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
+from torch import Tensor, nn
 
 from earmark.audio.decode import SAMPLE_RATE
 from earmark.features.linear import Energies
-from earmark.features.shards import Utterances
 
 WIDTH = 60
 SPREAD = (30.0, 4.0, 1.5)  # about the standard deviations of coefficients, deltas and double deltas of speech
@@ -30,20 +28,12 @@ def lfcc(waveform: NDArray) -> NDArray:
     return found.reshape(*waveform.shape[:-1], *found.shape[1:]).numpy()
 
 
-class LfccClips(Dataset):
-    """LFCC of clips of the stored waveforms: item (utterance_id, first sample, label) → ((F, 60) of about unit spread, label)."""
+class Lfcc(nn.Module):
+    """(B, T) → (B, 1, 60, F) LFCC as they are; on the CPU alone."""
 
-    width = WIDTH
+    margin_samples = 0  # frames see nothing beyond the clip: its ends are mirrored
 
-    def __init__(self, stored: Utterances, samples: int):
-        self.stored, self.samples = stored, samples
-        self.spread = np.repeat(np.array(SPREAD, np.float32), WIDTH // len(SPREAD))
-
-    def __getitem__(self, item: tuple[str, int, int]) -> tuple[Tensor, int]:
+    def forward(self, waveform: Tensor) -> Tensor:
         """See the class."""
-        return self.__getitems__([item])[0]
-
-    def __getitems__(self, items: list[tuple[str, int, int]]) -> list[tuple[Tensor, int]]:
-        """A batch, as torch's loader asks for one: of small products one by one, threads cost more than they save."""
-        found = lfcc(np.stack([self.stored.waveform(utterance, start, self.samples) for utterance, start, _ in items])) / self.spread
-        return [(features, label) for features, (_, _, label) in zip(torch.from_numpy(found), items, strict=True)]
+        found = torch.from_numpy(lfcc(waveform.cpu().numpy())).to(waveform.device)
+        return found.transpose(1, 2)[:, None]

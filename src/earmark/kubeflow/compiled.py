@@ -123,6 +123,7 @@ def _section(pipeline: Compiled, name: str, values: dict[str, Any]) -> Any:
 def _refuse_other_shape(default: Params, settings: Params) -> None:
     """A loop's branches are written into the compiled file: settings that make other ones would be ignored."""
     shapes = {
+        "detector.members": [list(one.detector.members) for one in (default, settings)],
         "tracer.members": [list(one.tracer.members) for one in (default, settings)],
         "front_end.kind": [one.front_end.kind for one in (default, settings)],
     }

@@ -1,7 +1,7 @@
 """The model as one folder: weights, everything fitted, settings, and a manifest that says what each file is and what must come out.
 
-`detector/` has the network and what training sounded like, `tracer/` the members and their ensemble; manifest.json their digests,
-orientations, calibration, settings, corpora and a known answer. The digest of the bundle is that of its manifest.
+`detector/` has its members, their fusion and what training sounded like, `tracer/` its members and their ensemble; manifest.json the
+files' digests, orientations, calibration, settings, corpora and a known answer. The digest of the bundle is that of its manifest.
 """
 
 import json
@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from earmark import InputError
+from earmark.ensemble import detection
 from earmark.ensemble import fusion as tracing
 from earmark.features.cqt import Cqt
 from earmark.features.recording import Recording
@@ -24,41 +25,40 @@ from earmark.model.familiarity import Conditions
 from earmark.model.manifest import MANIFEST, SCHEMA, read_manifest
 from earmark.model.system import System
 from earmark.networks.compute import processor
+from earmark.networks.detector import load_detector
 from earmark.networks.wav2vec2 import TappedWav2Vec2, configuration
-from earmark.networks.wavespec import load_detector
 from earmark.params import ComputeParams, Params, Wav2Vec2FrontEndParams, parse
 from earmark.scoring import front_end
 from earmark.scoring.embedding import load_members
 from earmark.scoring.windows import ORIENTATION as CM_ORIENTATION
-from earmark.scoring.windows import read_embeddings, read_scores
 from earmark.storage import checkpoint
 from earmark.storage.files import complete, file_digest, read_table, write_json
 
-DETECTOR, CONDITIONS, TRACER = "detector/model.safetensors", "detector/conditions.safetensors", "tracer"
+DETECTOR, TRACER, CONDITIONS = "detector", "tracer", "detector/conditions.safetensors"
 ENCODER = f"{TRACER}/front_end.safetensors"
 ORIENTATIONS = {"cm_score": CM_ORIENTATION, "llr": "llr: higher = more bona fide", "ood_score": tracing.ORIENTATION}
 TOLERANCE = 0.01  # relative and absolute, of a known answer: devices differ in the last bits, a flipped or exchanged score by far more
-SECTIONS = ("seed", "decoding", "audio", "cqt", "front_end", "tracer", "scoring", "verdict")
+SECTIONS = ("seed", "decoding", "audio", "cqt", "detector", "front_end", "tracer", "scoring", "verdict")
 
 
-def package_model(
-    *, protocol: Path, scores: Path, detector: Path, members: Path, answers: Path, output: Path, **sections: Any
-) -> dict[str, float]:
+def package_model(*, protocol: Path, detectors: Path, members: Path, answers: Path, output: Path, **sections: Any) -> dict[str, float]:
     """Calibrate on dev, gather all parts of the model below `output` and write the manifest; return what was fitted.
 
     `sections` are those of params that the model is made with.
     """
     params = Params(**sections)
     table = read_table(protocol).set_index("utterance_id")
-    scored = read_scores(scores).set_index("utterance_id")
+    scored = read_table(answers / detection.SCORES).set_index("utterance_id")
     dev = scored.index[(table.loc[scored.index, "split"] == "dev").to_numpy()]
     key, most = table.loc[dev, "key"] == "bonafide", params.verdict.max_error
     calibration = Calibration.fit(scored.loc[dev, "cm_score"], scored.loc[dev, "lowest"], key, most)
     with complete(output) as aside:
         (aside / TRACER).mkdir(parents=True)
-        (aside / DETECTOR).parent.mkdir()
-        shutil.copyfile(detector / "model.safetensors", aside / DETECTOR)
-        _save_conditions(aside / CONDITIONS, scores, table, params.verdict.unlike_quantile)
+        (aside / DETECTOR).mkdir()
+        for name in params.detector.members:
+            shutil.copyfile(detectors / f"{name}.safetensors", aside / DETECTOR / f"{name}.safetensors")
+        shutil.copyfile(answers / detection.FILE, aside / DETECTOR / detection.FILE)
+        _save_conditions(aside / CONDITIONS, scored, table, params.verdict.unlike_quantile)
         if params.tracer.members:
             _copy_tracer(aside, params, members, answers)
         known = json.loads(params.model_dump_json())
@@ -103,7 +103,8 @@ def assemble(folder: Path, manifest: dict[str, Any], compute: ComputeParams) -> 
     """Load all parts; nothing is checked."""
     params = parse(manifest["params"], str(folder / MANIFEST)).model_copy(update={"compute": compute})
     runner, transform = processor(compute), Cqt(params.cqt)
-    network, _ = load_detector(folder / DETECTOR)
+    detectors = {name: load_detector(folder / DETECTOR / f"{name}.safetensors")[0].to(runner.device) for name in params.detector.members}
+    fused = detection.Fusion.load(folder / DETECTOR / detection.FILE)
     tensors, meta = checkpoint.load(folder / CONDITIONS)
     conditions = Conditions(tensors["means"].numpy(), tensors["precision"].numpy(), meta["threshold"])
     calibration = Calibration(**manifest["calibration"])
@@ -111,7 +112,7 @@ def assemble(folder: Path, manifest: dict[str, Any], compute: ComputeParams) -> 
     sections = {"audio": params.audio, "cqt": params.cqt, "front_end": params.front_end}
     members, _ = load_members(params.tracer.members, sections, folder / TRACER)
     ensemble = tracing.load(folder / TRACER / tracing.FILE) if members else None
-    return System(params, network.to(runner.device), calibration, conditions, members, ensemble, encoder, runner, transform)
+    return System(params, detectors, fused, calibration, conditions, members, ensemble, encoder, runner, transform)
 
 
 def known_answer(system: System) -> dict[str, Any]:
@@ -130,9 +131,8 @@ def known_answer(system: System) -> dict[str, Any]:
     return found
 
 
-def _save_conditions(path: Path, scores: Path, table: pd.DataFrame, quantile: float) -> None:
-    ids, vectors = read_embeddings(scores)
-    rows, vectors = table.loc[ids], vectors.astype(np.float64)
+def _save_conditions(path: Path, scored: pd.DataFrame, table: pd.DataFrame, quantile: float) -> None:
+    rows, vectors = table.loc[scored.index], np.stack(scored["embedding"].to_list()).astype(np.float64)
     train, dev = ((rows["split"] == split).to_numpy() for split in ("train", "dev"))
     found = Conditions.fit(vectors[train], (rows["key"] == "bonafide").to_numpy(bool)[train], vectors[dev], quantile)
     checkpoint.save(path, {name: torch.from_numpy(getattr(found, name)) for name in ("means", "precision")}, {"threshold": found.threshold})

@@ -7,7 +7,7 @@ from typing import Any
 
 from earmark import InputError
 
-SCHEMA = 2  # 1: settings of the first layout
+SCHEMA = 3  # 1: settings of the first layout; 2: a detector of one network
 MANIFEST = "manifest.json"
 KEYS = ("schema", "files", "orientation", "calibration", "sources", "corpora", "params", "code", "self_test")
 

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from earmark.audio.decode import SAMPLE_RATE
+from earmark.ensemble.detection import Fusion
 from earmark.ensemble.fusion import Answer, Ensemble
 from earmark.features.clips import Clips, windows
 from earmark.features.cqt import Cqt
@@ -20,8 +21,8 @@ from earmark.features.recording import Recording, Several
 from earmark.model.calibration import Calibration
 from earmark.model.familiarity import Conditions
 from earmark.networks.compute import Processor
+from earmark.networks.detector import Detector
 from earmark.networks.wav2vec2 import TappedWav2Vec2
-from earmark.networks.wavespec import WaveSpec
 from earmark.params import Params
 from earmark.scoring import front_end
 from earmark.scoring.embedding import Member, outputs_of, set_up_on
@@ -40,6 +41,7 @@ class Heard:
     starts: NDArray[np.int64]  # (W,) first sample of each window
     scores: Floats  # (W,) cm_score of each window
     embedding: Floats  # (E,) mean over windows
+    members: dict[str, Floats]  # (W,) scores by member, as they are
 
     @property
     def cm_score(self) -> float:
@@ -52,7 +54,8 @@ class System:
     """Everything that an answer needs, loaded."""
 
     params: Params
-    detector: WaveSpec
+    detectors: dict[str, Detector]
+    fusion: Fusion
     calibration: Calibration
     conditions: Conditions
     members: dict[str, Member]
@@ -69,15 +72,19 @@ class System:
         """Detector's account of several recordings, whose windows share batches."""
         stored, p = Several(recordings), self.params
         items = list(windows(pd.DataFrame({"utterance_id": stored.index.index}), stored.index, p.audio, p.cqt))
-        clips, found, done = Clips(stored, p.audio, p.cqt, self.detector.params.spectrogram), [], 0
-        for part in score_windows(self.detector, clips, items, p.scoring.batch_size, self.runner):
-            found.append(part)
-            done += len(part)
-            show(done, len(items))
-        values = np.concatenate(found).astype(np.float64)
+        scores, embeddings, done = {}, {}, 0
+        for name, network in self.detectors.items():
+            found = []
+            for part in score_windows(network, Clips(stored, p.audio, p.cqt, network.view), items, p.scoring.batch_size, self.runner):
+                found.append(part)
+                done += len(part)
+                show(done, len(items) * len(self.detectors))
+            values = np.concatenate(found).astype(np.float64)
+            scores[name], embeddings[name] = values[:, 0], values[:, 1:]
+        fused, vectors = self.fusion.fuse(scores), self.fusion.join(embeddings)
         owners, starts = (np.array(column) for column in zip(*items, strict=True))
         mine = [owners == name for name in stored.index.index]
-        return [Heard(starts[chosen], values[chosen, 0], values[chosen, 1:].mean(0)) for chosen in mine]
+        return [Heard(starts[one], fused[one], vectors[one].mean(0), {name: of[one] for name, of in scores.items()}) for one in mine]
 
     def trace(self, recording: Recording, stretches: list[Stretch]) -> Answer | None:
         """One answer for these stretches together; None without a tracer. A longer stretch weighs more."""

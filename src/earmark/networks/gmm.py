@@ -1,65 +1,74 @@
-"""Classical tracer: a Gaussian mixture per source on LFCC, its means adapted from a common mixture (Reynolds et al., 2000).
+"""A Gaussian mixture a class on LFCC, its means adapted from a common mixture (Reynolds et al., 2000).
 
-Shapes: T samples, F frames (100 Hz), C components, S sources, 60 = 20 coefficients with deltas and double deltas.
+Shapes: B batch, F frames (100 Hz), C components, S classes, 60 = 20 coefficients with deltas and double deltas.
 """
 
-from dataclasses import dataclass, fields
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from earmark.metrics.odds import logsumexp
 from earmark.params import GmmParams
 
-Matrix = NDArray[np.float64]
+NAMES = ("weights", "variances", "common", "means")
 
 
-@dataclass(frozen=True)
-class SourceMixtures:
-    """Common mixture and each source's means; weights and variances are shared."""
+class Mixtures(nn.Module):
+    """(B, F, 60) → (B, S) mean log-likelihood ratio per frame of each class's mixture to the common one, in nats and float64.
 
-    weights: Matrix  # (C,)
-    variances: Matrix  # (C, 60)
-    common: Matrix  # (C, 60)
-    means: Matrix  # (S, C, 60)
+    Weights (C,) and variances (C, 60) are shared; `common` (C, 60) are the means of all frames, `means` (S, C, 60) those of the classes.
+    """
+
+    def __init__(self, **tensors: Tensor):
+        super().__init__()
+        for name in NAMES:
+            self.register_buffer(name, tensors[name].double())
 
     @classmethod
     def fit(cls, frames: list[NDArray], labels: NDArray[np.int64], params: GmmParams, seed: int) -> Self:
-        """(F, 60) frames of every utterance and the number of its source → mixtures."""
+        """(F, 60) frames of every utterance and the number of its class → mixtures."""
         from sklearn.mixture import GaussianMixture
+        from threadpoolctl import threadpool_limits
 
         pool = np.concatenate(frames)
         chosen = np.random.default_rng(seed).permutation(len(pool))[: params.frames]
-        # k-means starts are what makes few iterations enough
         mixture = GaussianMixture(
-            min(params.components, len(chosen)), covariance_type="diag", max_iter=30, reg_covar=1e-3, init_params="k-means++",
-            random_state=seed,
-        ).fit(pool[chosen])  # fmt: skip
-        found = cls(mixture.weights_, mixture.covariances_, mixture.means_, mixture.means_[None])
-        count = int(labels.max()) + 1
-        own = [np.concatenate([part for part, label in zip(frames, labels, strict=True) if label == source]) for source in range(count)]
-        return cls(found.weights, found.variances, found.common, np.stack([found._adapt(part, params.relevance) for part in own]))
+            min(params.components, len(chosen)), covariance_type="diag", max_iter=30, reg_covar=1e-3, random_state=seed,
+            init_params="k-means++",  # with which few iterations are enough
+        )  # fmt: skip
+        with threadpool_limits(1):  # another number of threads changes the last bits
+            mixture.fit(pool[chosen])
+        fitted = (mixture.weights_, mixture.covariances_, mixture.means_, mixture.means_[None])
+        common = cls(**{name: torch.from_numpy(values) for name, values in zip(NAMES, fitted, strict=True)})
+        means = []
+        for label in range(int(labels.max()) + 1):
+            own = np.concatenate([part for part, other in zip(frames, labels, strict=True) if other == label])
+            means.append(common._adapt(torch.from_numpy(own), params.relevance))
+        return cls(**(dict(common.named_buffers()) | {"means": torch.stack(means)}))
 
-    def score(self, frames: NDArray) -> Matrix:
-        """(F, 60) → (S,) mean log-likelihood ratio per frame of each source's mixture to the common one, in nats."""
-        common = logsumexp(self._log_densities(frames, self.common[None])[:, 0], axis=1)
-        return (logsumexp(self._log_densities(frames, self.means), axis=2) - common[:, None]).mean(0)
+    @torch.no_grad()
+    def forward(self, frames: Tensor) -> Tensor:
+        """See the class."""
+        common = self._log_densities(frames.double(), self._own("common")[None]).logsumexp(-1)
+        return (self._log_densities(frames.double(), self._own("means")).logsumexp(-1) - common).mean(1)
 
-    def _adapt(self, frames: NDArray, relevance: float) -> Matrix:
-        """Means moved towards the frames, the more the more frames a component explains."""
-        share = np.exp((logs := self._log_densities(frames, self.common[None])[:, 0]) - logsumexp(logs, axis=1, keepdims=True))
+    def _own(self, name: str) -> Tensor:
+        return cast(Tensor, self.get_buffer(name))
+
+    def _adapt(self, frames: Tensor, relevance: float) -> Tensor:
+        """(F, 60) → (C, 60) means moved towards the frames, the more the more frames a component explains."""
+        frames, common = frames.double(), self._own("common")
+        share = self._log_densities(frames[None], common[None])[0, :, 0].softmax(1)
         count = share.sum(0)[:, None]
-        mean = (share.T @ frames) / np.maximum(count, 1e-12)
-        return (count * mean + relevance * self.common) / (count + relevance)
+        mean = (share.T @ frames) / count.clamp_min(1e-12)
+        return (count * mean + relevance * common) / (count + relevance)
 
-    def _log_densities(self, frames: NDArray, means: Matrix) -> Matrix:
-        """(F, 60), (S, C, 60) → (F, S, C) log of weight · density, without the constant that all share."""
-        precision = 1 / self.variances
-        offset = np.log(self.weights) + 0.5 * np.log(precision).sum(1) - 0.5 * np.einsum("scd,cd->sc", means**2, precision)
-        shared = -0.5 * frames**2 @ precision.T  # (F, C)
-        cross = frames @ (means * precision).reshape(-1, frames.shape[1]).T
-        return cross.reshape(len(frames), *means.shape[:2]) + shared[:, None] + offset
-
-
-NAMES = tuple(one.name for one in fields(SourceMixtures))
+    def _log_densities(self, frames: Tensor, means: Tensor) -> Tensor:
+        """(B, F, 60), (S, C, 60) → (B, F, S, C) log of weight · density, without the constant that all share."""
+        precision = 1 / self._own("variances")
+        offset = self._own("weights").log() + 0.5 * precision.log().sum(1) - 0.5 * (means.square() * precision).sum(2)
+        shared = -0.5 * frames.square() @ precision.T  # (B, F, C)
+        cross = frames @ (means * precision).flatten(0, 1).T
+        return cross.unflatten(-1, means.shape[:2]) + shared[..., None, :] + offset

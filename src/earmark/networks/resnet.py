@@ -1,7 +1,12 @@
-"""ResNet-18 (He et al., CVPR 2016) over one or two dimensions. Shapes: B batch, C channels, E embedding."""
+"""ResNet (He et al., CVPR 2016): of 18 layers over one or two dimensions, and a thin one on spectrograms.
+
+Shapes: B batch, C channels, F frames, D bins, E embedding.
+"""
 
 import torch
 from torch import Tensor, nn
+
+from earmark.params import ResNetParams
 
 KINDS = {
     1: (nn.Conv1d, nn.BatchNorm1d, nn.MaxPool1d, nn.AdaptiveAvgPool1d),
@@ -53,3 +58,24 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *) → (B, C', * / stride)."""
         return self.activation(self.body(x) + self.shortcut(x))
+
+
+class ResNetBackend(nn.Module):
+    """(B, F, D) → (B, E): features as an image of one channel, stages of one block, mean and deviation over time of what is left.
+
+    E is twice the last stage's channels; frequency is averaged.
+    """
+
+    def __init__(self, features: int, params: ResNetParams):
+        super().__init__()
+        first = params.widths[0]
+        self.stem = nn.Sequential(nn.Conv2d(1, first, 3, padding=1, bias=False), nn.BatchNorm2d(first), nn.ReLU(inplace=True))
+        widths = zip((first, *params.widths), params.widths, strict=False)
+        self.blocks = nn.Sequential(*(BasicBlock(before, width, 1 if stage == 0 else 2, 2) for stage, (before, width) in enumerate(widths)))
+        self.dropout, self.embedding = nn.Dropout(params.dropout), 2 * params.widths[-1]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See the class."""
+        image = self.blocks(self.stem(channels_last(features.transpose(1, 2)[:, None])))
+        deviation, mean = torch.std_mean(image.mean(2).float(), dim=2, correction=0)
+        return self.dropout(torch.cat((mean, deviation), dim=1))

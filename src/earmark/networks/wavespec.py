@@ -3,19 +3,17 @@
 Shapes: B batch, T samples, C = 2 channels and K bins of a CQT, or one channel of linear bands, F frames, E embedding.
 """
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from earmark import InputError
+from earmark.networks.classifier import exactly
 from earmark.networks.fusion import CrossModalFusion
 from earmark.networks.resnet import ResNet18
 from earmark.networks.unet import UNet
 from earmark.networks.wav2vec2 import TappedWav2Vec2
-from earmark.params import WaveSpecParams
-from earmark.storage import checkpoint
+from earmark.params import View, WaveSpecParams
 
 
 class Detection(NamedTuple):
@@ -47,7 +45,8 @@ class WaveSpec(nn.Module):
         two = params.head == "2d"
         self.head = ResNet18(1 if two else params.fusion_width, params.head_widths, 2 if two else 1)
         self.dropout = nn.Dropout(params.dropout)
-        self.classifier = nn.Linear(params.head_widths[-1], 2)
+        self.embedding = params.head_widths[-1]
+        self.classifier = nn.Linear(self.embedding, 2)
 
     def forward(self, waveform: Tensor, spectrogram: Tensor) -> Detection:
         """See the class."""
@@ -58,7 +57,12 @@ class WaveSpec(nn.Module):
             fused = fusion(None if view is None else view.transpose(1, 2), None if spectrum is None else self._pool(spectrum), fused)
         assert fused is not None
         embedding = self.head(fused[:, None] if self.params.head == "2d" else fused).float()
-        return Detection(embedding, self.classifier(self.dropout(embedding)).float())
+        return Detection(embedding, exactly(self.classifier, self.dropout(embedding)))
+
+    @property
+    def view(self) -> View:
+        """The spectrogram that it reads."""
+        return self.params.spectrogram.scale
 
     def _encode(self, encoder: TappedWav2Vec2, waveform: Tensor) -> list[Tensor]:
         """The waveform view; in training zeros for some clips, which are not encoded, so that the other view learns to stand alone."""
@@ -83,19 +87,3 @@ class WaveSpec(nn.Module):
             parameter.requires_grad_(not frozen)
         if frozen and self.encoder is not None and self.params.encoder.pretrained:
             self.encoder.eval()
-
-
-def save_detector(path: Path, network: WaveSpec, meta: dict[str, Any]) -> None:
-    """Detector = params + encoder configuration + weights."""
-    described = {"wavespec": network.params.model_dump(mode="json"), "encoder": network.encoder_configuration}
-    checkpoint.save(path, dict(network.state_dict()), meta | described)
-
-
-def load_detector(path: Path) -> tuple[WaveSpec, dict[str, Any]]:
-    """Network in evaluation mode, and the checkpoint's dict."""
-    tensors, meta = checkpoint.load(path)
-    if "wavespec" not in meta:
-        raise InputError(f"{path} holds no detector")
-    network = WaveSpec(WaveSpecParams.model_validate(meta["wavespec"]), meta["encoder"])
-    network.load_state_dict(tensors, strict=True)
-    return network.eval(), meta

@@ -3,6 +3,7 @@
 Provenance: "paper" said by the paper, "port" seen in an independent implementation or the closest relative, "ours" our own choice.
 """
 
+from earmark.params.backends import AasistParams, BackendParams, ConformerParams, GmmParams, ResNetParams, View
 from earmark.params.data import (
     Adapter,
     AudioParams,
@@ -17,8 +18,11 @@ from earmark.params.data import (
 from earmark.params.decoding import DecodingParams
 from earmark.params.detector import (
     AugmentationParams,
+    DetectorMemberParams,
+    DetectorParams,
     EncoderParams,
     LossParams,
+    NetworkParams,
     ScoringParams,
     SpectrogramParams,
     Wav2Vec2Params,
@@ -33,15 +37,11 @@ from earmark.params.run import Params, describe, dump, dump_changes, load, parse
 from earmark.params.section import Section, setting
 from earmark.params.strict import parse_yaml
 from earmark.params.tracer import (
-    AasistParams,
-    BackendParams,
-    ConformerParams,
     CqtFrontEndParams,
     DispersionParams,
     EmphasisParams,
     EnsembleParams,
     FrontEndParams,
-    GmmParams,
     MemberParams,
     TracerParams,
     Wav2Vec2FrontEndParams,
@@ -65,6 +65,8 @@ __all__ = [
     "CqtFrontEndParams",
     "CqtParams",
     "DecodingParams",
+    "DetectorMemberParams",
+    "DetectorParams",
     "DispersionParams",
     "DoctorParams",
     "DownloadParams",
@@ -77,7 +79,9 @@ __all__ = [
     "GmmParams",
     "LossParams",
     "MemberParams",
+    "NetworkParams",
     "Params",
+    "ResNetParams",
     "RobustnessParams",
     "ScoringParams",
     "Section",
@@ -89,6 +93,7 @@ __all__ = [
     "TrainingParams",
     "TrialsParams",
     "VerdictParams",
+    "View",
     "Wav2Vec2FrontEndParams",
     "Wav2Vec2Params",
     "WaveSpecParams",

@@ -1,10 +1,12 @@
 """Settings of the detector."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, field_validator, model_validator
 
+from earmark.params.backends import AasistParams, ConformerParams, GmmParams, ResNetParams
 from earmark.params.section import Section, setting
+from earmark.params.training import TrainingParams
 
 XLS_R = "facebook/wav2vec2-xls-r-300m"
 
@@ -61,8 +63,9 @@ class SpectrogramParams(Section):
 
 
 class WaveSpecParams(Section):
-    """Detector network."""
+    """WaveSpec, the published detector."""
 
+    kind: Literal["wavespec"] = setting("wavespec", "paper", "network")
     views: Literal["both", "waveform", "spectrogram"] = setting("both", "paper", "which views enter; one alone is an ablation")
     view_dropout: float = setting(0.0, "ours", "share of training clips whose waveform view is hidden from the fusion", ge=0, lt=1)
     encoder: EncoderParams = EncoderParams()
@@ -94,6 +97,45 @@ class AugmentationParams(Section):
     snr_db: tuple[float, float] = setting((10, 40), "port", "range of the stationary noise's signal-to-noise ratio")
     spectrogram_bands: int = setting(0, "ours", "widest band of the spectrogram view's bins blanked in training; 0 off", ge=0)
     spectrogram_frames: int = setting(0, "ours", "longest stretch of the spectrogram view's frames blanked in training; 0 off", ge=0)
+
+
+NetworkParams = Annotated[WaveSpecParams | ResNetParams | AasistParams | ConformerParams | GmmParams, Field(discriminator="kind")]
+
+
+class DetectorMemberParams(Section):
+    """A member of the detector: its network, and how that is trained; of a lfcc_gmm, which has no gradient, `network` alone counts."""
+
+    network: NetworkParams = WaveSpecParams()
+    loss: LossParams = LossParams()
+    augmentation: AugmentationParams = AugmentationParams()
+    training: TrainingParams = TrainingParams()
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _of_the_paper(cls, network: Any) -> Any:
+        return {"kind": "wavespec"} | network if isinstance(network, dict) else network
+
+    @model_validator(mode="after")
+    def _reads_a_view(self):
+        if getattr(self.network, "reads", "") == "front_end":
+            raise ValueError("network.reads front_end is the tracer's: a detector's network reads cqt, linear or lfcc")
+        return self
+
+
+class DetectorParams(Section):
+    """Detection: its members, whose scores one logistic regression fuses."""
+
+    members: dict[str, DetectorMemberParams] = setting(
+        {"wavespec": DetectorMemberParams()},
+        "paper",
+        "networks that score every recording; one entry adds one, an entry that is null is left out",
+        min_length=1,
+    )
+
+    @field_validator("members", mode="before")
+    @classmethod
+    def _left_out(cls, members: Any) -> Any:
+        return {name: member for name, member in members.items() if member is not None} if isinstance(members, dict) else members
 
 
 class ScoringParams(Section):

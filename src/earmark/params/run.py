@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 from earmark import InputError
 from earmark.params.data import AudioParams, CopySynthesisParams, CorpusParams, CqtParams, ShardingParams, TrialsParams
 from earmark.params.decoding import DecodingParams
-from earmark.params.detector import AugmentationParams, LossParams, ScoringParams, WaveSpecParams
+from earmark.params.detector import DetectorParams, ScoringParams
 from earmark.params.doctor import DoctorParams
 from earmark.params.download import DownloadParams
 from earmark.params.evaluation import EvaluationParams
@@ -21,7 +21,7 @@ from earmark.params.robustness import RobustnessParams
 from earmark.params.section import Section, setting
 from earmark.params.strict import parse_yaml
 from earmark.params.tracer import EnsembleParams, FrontEndParams, TracerParams, Wav2Vec2FrontEndParams
-from earmark.params.training import ComputeParams, TrainingParams
+from earmark.params.training import ComputeParams
 from earmark.params.verdict import VerdictParams
 
 
@@ -38,10 +38,7 @@ class Params(Section):
     audio: AudioParams = AudioParams()
     cqt: CqtParams = CqtParams()
     sharding: ShardingParams = ShardingParams()
-    wavespec: WaveSpecParams = WaveSpecParams()
-    loss: LossParams = LossParams()
-    augmentation: AugmentationParams = AugmentationParams()
-    training: TrainingParams = TrainingParams()
+    detector: DetectorParams = DetectorParams()
     scoring: ScoringParams = ScoringParams()
     front_end: FrontEndParams = setting(Wav2Vec2FrontEndParams(), "paper", "what the tracer reads")
     tracer: TracerParams = TracerParams()
@@ -114,10 +111,15 @@ def _changes(section: Section, default: Section) -> dict[str, Any]:
         if isinstance(value, Section):
             found[name] = _changes(value, usual)
         elif isinstance(value, dict) and any(isinstance(item, Section) for item in value.values()):
-            found[name] = {key: {"kind": item.kind} | _changes(item, type(item)()) for key, item in value.items()}
+            found[name] = {key: _kind(item) | _changes(item, type(item)()) for key, item in value.items()}
         else:
             found[name] = value
     return found
+
+
+def _kind(section: Section) -> dict[str, Any]:
+    """Its kind, where it is one of several."""
+    return {"kind": kind} if (kind := getattr(section, "kind", None)) else {}
 
 
 def spell(value: Any) -> str:
@@ -206,33 +208,36 @@ FIRST_LAYOUT = {  # keys of a section, by their last part, that params files had
     ),
     "download": dict.fromkeys(("piece_mb", "backoff_seconds", "max_files"), LIMIT),
     "training": {"made_share": "is called copy_share now"},
-    "tracer": {
-        "made_sources": "is called copies_are_sources now",
-        "made_share": "is called copy_share now",
-        "temperatures": PUBLISHED,
-        "pool_shares": PUBLISHED,
-    },
+    "tracer": {"made_sources": "is called copies_are_sources now", "temperatures": PUBLISHED, "pool_shares": PUBLISHED},
+}
+FIRST_SECTIONS = {
+    "wavespec": "detector.members.wavespec.network",
+    **{name: f"detector.members.wavespec.{name}" for name in ("loss", "augmentation", "training")},
 }
 
 
 def _explain(problem: Any, layers: list[tuple[str, dict[str, Any]]]) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
-    where, _ = max(reversed(layers), key=lambda layer: _depth(layer[1], problem["loc"]))
-    if problem["type"] == "extra_forbidden" and (became := FIRST_LAYOUT.get(problem["loc"][0], {}).get(problem["loc"][-1])):
-        return f"{where}: {path}: {became}"
+    where, content = max(reversed(layers), key=lambda layer: len(_keys(layer[1], problem["loc"])))
+    last = problem["loc"][-1:] if problem["type"] == "missing" else ()
+    path = ".".join(map(str, (*_keys(content, problem["loc"]), *last)))
+    if problem["type"] == "extra_forbidden":
+        *sections, key = problem["loc"]
+        if not sections and key in FIRST_SECTIONS:
+            return f"{where}: {path}: is called {FIRST_SECTIONS[key]} now"
+        became = next((FIRST_LAYOUT[one][key] for one in reversed(sections) if key in FIRST_LAYOUT.get(one, ())), None)
+        return f"{where}: {path}: {became or 'unknown key; `earmark params` lists the known ones'}"
     if problem["type"] == "union_tag_invalid" and problem["ctx"]["tag"] == "refd":
         return f"{where}: {path}: kind refd is called aasist now"
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: {path}: unknown key; `earmark params` lists the known ones"
     return f"{where}: {path}: {problem['msg']}, not {problem['input']!r}"
 
 
-def _depth(content: Any, path: tuple[int | str, ...]) -> int:
-    """How much of a key's path leads somewhere; parts that are no keys, such as the kind of a union, are passed over."""
-    depth = 0
+def _keys(content: Any, path: tuple[int | str, ...]) -> list[int | str]:
+    """The parts of a path that lead somewhere; the kind of a union is no key, and passed over."""
+    keys: list[int | str] = []
     for part in path:
         try:
-            content, depth = content[part], depth + 1
+            content = content[part]
         except (KeyError, IndexError, TypeError):
             continue
-    return depth
+        keys.append(part)
+    return keys

@@ -2,54 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
+from earmark.params.backends import AasistParams, ConformerParams, GmmParams, ResNetParams
 from earmark.params.detector import Wav2Vec2Params
 from earmark.params.section import Section, setting
 from earmark.params.training import TrainingParams
-
-
-class BackendParams(Section):
-    """What networks have in common."""
-
-    reads: Literal["front_end", "lfcc"] = setting(
-        "front_end", "ours", "features: those of the run's front_end, or LFCC of the stored waveform, which tell unseen sources better"
-    )
-
-
-class ConformerParams(BackendParams):
-    """Tracer with a Conformer back end (Rosello et al., Interspeech 2023)."""
-
-    kind: Literal["conformer"] = setting("conformer", "paper", "back end")
-    width: int = setting(144, "port", "model width, and the embedding's", ge=16, multiple_of=8)
-    layers: int = setting(4, "port", "blocks", ge=1)
-    heads: int = setting(4, "port", "attention heads", ge=1)
-    kernel: int = setting(31, "port", "frames of the depthwise convolution, odd", ge=3)
-    dropout: float = setting(0.1, "ours", "dropout inside the blocks", ge=0, lt=1)
-    pooling: Literal["class_token", "mean", "attentive_statistics"] = setting("class_token", "port", "how frames become one embedding")
-    positions: bool = setting(True, "ours", "add sinusoidal positions: torchaudio's blocks have no relative ones")
-
-    @model_validator(mode="after")
-    def _kernel_odd(self):
-        if not self.kernel % 2:
-            raise ValueError(f"kernel must be odd, not {self.kernel}")
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} must divide by heads {self.heads}")
-        return self
-
-
-class AasistParams(BackendParams):
-    """Tracer with AASIST's graph-attention back end (Jung et al., ICASSP 2022)."""
-
-    kind: Literal["aasist"] = setting("aasist", "paper", "back end")
-    width: int = setting(128, "port", "channels that features are projected to", ge=16)
-    encoder_widths: tuple[int, ...] = setting(
-        (32, 32, 64, 64, 64, 64), "port", "channels of the residual blocks; a pooling follows where they change", min_length=1
-    )
-    graph_widths: tuple[int, int] = setting((64, 32), "port", "channels of graph nodes; the embedding has five times the second")
-    dropout: float = setting(0.5, "port", "dropout of the embedding", ge=0, lt=1)
-    node_dropout: float = setting(0.2, "port", "dropout of graph nodes", ge=0, lt=1)
-    pool_dropout: float = setting(0.3, "port", "dropout of what scores nodes for pooling", ge=0, lt=1)
 
 
 class EmphasisParams(Section):
@@ -75,19 +33,7 @@ class DispersionParams(Section):
     n_pair_sources: int = setting(64, "ours", "most sources N with a pair in a batch", ge=2)
 
 
-class GmmParams(Section):
-    """Classical tracer: a Gaussian mixture per source on LFCC, adapted from a common one (Reynolds et al., 2000).
-
-    Its embedding is its scores about their mean.
-    """
-
-    kind: Literal["lfcc_gmm"] = setting("lfcc_gmm", "ours", "back end")
-    components: int = setting(128, "ours", "Gaussians of a mixture", ge=1)
-    relevance: float = setting(16.0, "port", "frames' worth of the common mixture kept in a source's", gt=0)
-    frames: int = setting(120_000, "ours", "frames that the common mixture is fitted on, drawn at random", ge=1000)
-
-
-MemberParams = Annotated[AasistParams | ConformerParams | GmmParams, Field(discriminator="kind")]
+MemberParams = Annotated[AasistParams | ConformerParams | ResNetParams | GmmParams, Field(discriminator="kind")]
 
 
 class CqtFrontEndParams(Section):

@@ -25,6 +25,7 @@ class TrainingParams(Section):
     clip_norm: float = setting(1.0, "ours", "largest gradient norm", gt=0)
     balance: bool = setting(False, "ours", "draw bona fide and spoof equally often, made spoofs and others by `copy_share`")
     copy_share: float = setting(0.5, "ours", "share of copy-synthesised clips among spoofs drawn when `balance` is on", ge=0, le=1)
+    sources_alike: bool = setting(False, "ours", "with `balance`, draw spoofs of every source equally often, not every spoof")
     checkpoint_minutes: float = setting(10, "ours", "minutes between checkpoints inside an epoch", gt=0)
     loader_workers: int = setting(0, "ours", "processes that read shards; 0: the training process", ge=0)
 

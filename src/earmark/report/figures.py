@@ -197,8 +197,8 @@ def _say_what_is_hidden(figure: Figure, easy: int, few: int) -> None:
         figure.supxlabel(f"not drawn, in the table alone: {' and '.join(reasons)}", fontsize=8, color=GREY)
 
 
-def write_plots_data(folder: Path, curves: Mapping[str, DetectionCurve], history: pd.DataFrame | None = None) -> None:
-    """Write det.csv (corpus, threshold, false_alarm, miss; at most 500 points a curve) and training.csv for DVC's plots."""
+def write_plots_data(folder: Path, curves: Mapping[str, DetectionCurve], histories: Mapping[str, pd.DataFrame]) -> None:
+    """Write det.csv (corpus, threshold, false_alarm, miss; at most 500 points a curve) and training.csv (member, epoch, dev/eer …)."""
     parts = [pd.DataFrame(columns=["corpus", "threshold", "false_alarm", "miss"])]
     for name, curve in curves.items():
         rows = _thin(curve)
@@ -206,9 +206,9 @@ def write_plots_data(folder: Path, curves: Mapping[str, DetectionCurve], history
         parts.append(pd.DataFrame({"corpus": name, **found}))
     with complete(folder / "det.csv") as aside:
         pd.concat(parts).to_csv(aside, index=False)
-    if history is not None and len(history):
-        with complete(folder / "training.csv") as aside:
-            history.to_csv(aside, index=False)
+    empty = pd.DataFrame(columns=["member", "epoch", "dev/eer"])
+    with complete(folder / "training.csv") as aside:
+        pd.concat([empty, *(history.assign(member=name) for name, history in histories.items())]).to_csv(aside, index=False)
 
 
 def _thin(curve: DetectionCurve) -> NDArray:

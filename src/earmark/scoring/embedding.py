@@ -20,12 +20,13 @@ from torch.utils.data import DataLoader
 from earmark import InputError
 from earmark.corpora.protocol import SPLITS
 from earmark.corpora.sources import Trials
-from earmark.features.clips import mean_by_utterance, windows
-from earmark.features.lfcc import LfccClips, lfcc
+from earmark.features.clips import Clips, Frames, mean_by_utterance, windows
+from earmark.features.lfcc import lfcc
 from earmark.features.shards import Features, Stored, select
+from earmark.features.views import bins
+from earmark.networks.classifier import Classifier
 from earmark.networks.compute import processor
-from earmark.networks.gmm import NAMES, SourceMixtures
-from earmark.networks.tracer import Tracer
+from earmark.networks.gmm import NAMES, Mixtures
 from earmark.params import (
     AudioParams,
     BackendParams,
@@ -43,18 +44,16 @@ from earmark.scoring.parts import refuse_other_params, write_parts
 from earmark.storage import checkpoint
 from earmark.storage.files import read_table
 
-Clips = FrontEnd | LfccClips
-
 
 @dataclass(frozen=True)
 class Network:
     """A trained network and its settings."""
 
-    network: Tracer
+    network: Classifier
     params: BackendParams
 
 
-Member = Network | SourceMixtures
+Member = Network | Mixtures
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,6 @@ class Setup:
     tracer: TracerParams
     stored: Stored
     clips: FrontEnd
-    lfcc: LfccClips
     accelerator: Any  # accelerate's where members are trained, else a Processor
 
     @property
@@ -75,9 +73,11 @@ class Setup:
         """Settings that a member's weights depend on beside its own."""
         return {"audio": self.audio, "cqt": self.cqt, "front_end": self.front_end}
 
-    def clips_of(self, member: BackendParams) -> Clips:
+    def clips_of(self, member: BackendParams) -> FrontEnd | Frames:
         """What a network reads."""
-        return self.lfcc if member.reads == "lfcc" else self.clips
+        if member.reads == "front_end":
+            return self.clips
+        return Frames(Clips(self.stored, self.audio, self.cqt, member.reads), bins(member.reads, self.cqt))
 
 
 def set_up(
@@ -93,7 +93,7 @@ def set_up_on(
 ) -> Setup:
     """Setup on any stored utterances and a given processor; an Accelerator to train members."""
     clips = FrontEnd(front_end, stored, audio, cqt, hidden)
-    return Setup(audio, cqt, front_end, tracer, stored, clips, LfccClips(stored, audio.clip_samples), runner)
+    return Setup(audio, cqt, front_end, tracer, stored, clips, runner)
 
 
 def embed_utterances(
@@ -150,8 +150,8 @@ def agreed_sources(metas: dict[str, dict[str, Any]]) -> tuple[str, ...]:
 
 def outputs_of(member: Member, setup: Setup, utterances: list[str]) -> Output:
     """What a member says of whole utterances."""
-    if isinstance(member, SourceMixtures):
-        logits = np.stack([member.score(lfcc(setup.stored.waveform(name))) for name in utterances])
+    if isinstance(member, Mixtures):
+        logits = np.concatenate([member(torch.from_numpy(lfcc(setup.stored.waveform(name)))[None]).numpy() for name in utterances])
         return Output(logits, logits - logits.mean(1, keepdims=True))  # how like each source an utterance is, and how unlike the others
     return Output(*embed(member, setup, utterances))
 
@@ -173,14 +173,14 @@ def embed(member: Network, setup: Setup, utterances: list[str]) -> tuple[NDArray
 
 
 def save_member(
-    path: Path, member: Tracer | SourceMixtures, params: MemberParams, sources: tuple[str, ...], meta: dict[str, Any],
+    path: Path, member: Classifier | Mixtures, params: BackendParams | GmmParams, sources: tuple[str, ...], meta: dict[str, Any],
     sections: dict[str, Section],
 ) -> None:  # fmt: skip
     """Weights with the params they came of and the sources they know."""
-    if isinstance(member, Tracer):
+    if isinstance(member, Classifier):
         tensors, meta = dict(member.state_dict()), meta | {"features": member.features}
     else:
-        tensors = {name: torch.from_numpy(getattr(member, name)) for name in NAMES}
+        tensors = dict(member.state_dict())
     described = {name: json.loads(section.model_dump_json()) for name, section in {"member": params, **sections}.items()}
     checkpoint.save(path, tensors, meta | described | {"sources": sources})
 
@@ -196,7 +196,7 @@ def load_member(path: Path, sections: dict[str, Section]) -> tuple[Member, dict[
     refuse_other_params(meta, sections, path)
     params = TypeAdapter(MemberParams).validate_python(meta["member"])
     if isinstance(params, GmmParams):
-        return SourceMixtures(**{name: tensors[name].numpy() for name in NAMES}), meta
-    network = Tracer(meta["features"], params, len(meta["sources"]))
+        return Mixtures(**{name: tensors[name] for name in NAMES}), meta
+    network = Classifier(meta["features"], params, len(meta["sources"]))
     network.load_state_dict(tensors, strict=True)
     return Network(network.eval(), params), meta

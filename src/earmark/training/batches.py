@@ -24,15 +24,28 @@ def draw(rows: pd.DataFrame, index: pd.DataFrame, audio: AudioParams, cqt: CqtPa
 
 
 def _balanced(rows: pd.DataFrame, training: TrainingParams, rng: np.random.Generator) -> np.ndarray:
-    """Row numbers, twice as many as bona fide rows: half bona fide, and spoofs split between made ones and others, sources alike."""
+    """Row numbers, twice as many as bona fide rows: half bona fide, and spoofs split between made ones and others."""
     bonafide, made = (rows["key"] == "bonafide").to_numpy(), rows["copied"].to_numpy(bool)
     count = int(bonafide.sum())
     copies = round(count * training.copy_share) if made.any() else 0
     copies = count if not (~bonafide & ~made).any() else copies
     parts = [rng.permutation(np.flatnonzero(bonafide))]
     for chosen, size in ((~bonafide & made, copies), (~bonafide & ~made, count - copies)):
-        parts.append(_cycle(np.flatnonzero(chosen), size, rng))
+        numbers = np.flatnonzero(chosen)
+        alike = training.sources_alike and size
+        parts.append(_by_source(numbers, rows["source"].to_numpy()[numbers], size, rng) if alike else _cycle(numbers, size, rng))
     return rng.permutation(np.concatenate(parts))
+
+
+def _by_source(numbers: np.ndarray, sources: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """`size` of the numbers, the next of every source before any has another turn; a source's numbers recur when all were taken."""
+    turns = -(-size // len(set(sources)))
+    found = []
+    for source in sorted(set(sources)):
+        own = _cycle(numbers[sources == source], turns, rng)
+        found.append(np.stack([np.arange(turns) + rng.random(turns) / 2, own]))
+    place, taken = np.concatenate(found, axis=1)
+    return taken[np.argsort(place, kind="stable")][:size].astype(np.int64)
 
 
 def _cycle(numbers: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -258,5 +258,23 @@ def identity(train: pd.DataFrame, dev: pd.DataFrame, **sections: Any) -> dict[st
     content = "\n".join(rows.agg(" ".join, axis=1))
     flat = {"training data": hashlib.sha256(content.encode()).hexdigest()}
     for name, section in sections.items():
-        flat |= {f"{name}.{key}": value for key, value in json.loads(section.model_dump_json()).items()}
+        flat |= dict(_flatten(json.loads(section.model_dump_json()), name))
     return flat
+
+
+def _flatten(values: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Every setting by its whole path."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}.{key}")
+        else:
+            yield f"{prefix}.{key}", value
+
+
+def trained(path: Path, identifies: dict[str, Any]) -> dict[str, float] | None:
+    """Figures of the member that lies there, if it came of just these data and settings."""
+    try:
+        _, meta = checkpoint.load(path)
+    except InputError:  # not there, or damaged
+        return None
+    return meta["figures"] if meta.get("identity") == identifies else None

@@ -5,7 +5,7 @@ Shapes: B batch, F frames, D feature width.
 
 from torch import Tensor, nn
 
-from earmark.networks.tracer import Tracer
+from earmark.networks.classifier import Classifier
 from earmark.params import DispersionParams, EmphasisParams
 from earmark.training.losses import OneClassSoftmax, mix, mixed_cross_entropy, n_pair
 
@@ -13,7 +13,7 @@ from earmark.training.losses import OneClassSoftmax, mix, mixed_cross_entropy, n
 class Emphasis(nn.Module):
     """Stage 1: cross-entropy of bona fide against spoof + weight · OC-softmax."""
 
-    def __init__(self, network: Tracer, params: EmphasisParams):
+    def __init__(self, network: Classifier, params: EmphasisParams):
         super().__init__()
         self.network, self.weight = network, params.oc_softmax
         self.one_class = OneClassSoftmax(network.backend.embedding, params.r_real, params.r_fake, params.alpha)
@@ -31,7 +31,7 @@ class Dispersion(nn.Module):
     The first 2N rows of a batch, N = `pairs`, are N anchors and then their N positives. N-pair takes them unmixed.
     """
 
-    def __init__(self, network: Tracer, params: DispersionParams, pairs: int):
+    def __init__(self, network: Classifier, params: DispersionParams, pairs: int):
         super().__init__()
         self.network, self.params, self.pairs = network, params, pairs
 

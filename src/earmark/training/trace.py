@@ -17,25 +17,22 @@ from earmark import InputError
 from earmark.corpora.sources import Labels, Rows, Trials
 from earmark.features.lfcc import lfcc
 from earmark.features.shards import Features, select
+from earmark.networks.classifier import Classifier
 from earmark.networks.compute import accelerator
-from earmark.networks.gmm import SourceMixtures
-from earmark.networks.tracer import Tracer
+from earmark.networks.gmm import Mixtures
 from earmark.params import (
-    AasistParams,
     AudioParams,
+    BackendParams,
     ComputeParams,
-    ConformerParams,
     CqtParams,
     FrontEndParams,
     GmmParams,
-    MemberParams,
     TracerParams,
 )
-from earmark.scoring.embedding import Network, Setup, embed, save_member, set_up_on
-from earmark.storage import checkpoint
+from earmark.scoring.embedding import Network, Setup, embed, outputs_of, save_member, set_up_on
 from earmark.storage.files import complete, read_table
 from earmark.training.batches import batch_size, count_pairs, draw_batches
-from earmark.training.loop import Runner, State, fit, identity, load
+from earmark.training.loop import Runner, State, fit, identity, load, trained
 from earmark.training.objectives import Dispersion, Emphasis
 
 log = logging.getLogger(__name__)
@@ -150,19 +147,12 @@ class Work:
             raise InputError("dev has no utterance of a source of train: the tracer's best epoch cannot be chosen; give dev some")
         return train_rows, dev.known
 
-    def save(self, member: Tracer | SourceMixtures, params: MemberParams, sources: tuple[str, ...], figures: dict[str, float]) -> None:
+    def save(
+        self, member: Classifier | Mixtures, params: BackendParams | GmmParams, sources: tuple[str, ...], figures: dict[str, float]
+    ) -> None:
         """Write the member, and say which data and settings it came of."""
         meta = {"identity": self.identity, "figures": figures}
         save_member(self.place.with_suffix(".safetensors"), member, params, sources, meta, self.setup.sections)
-
-
-def trained(path: Path, identifies: dict[str, Any]) -> dict[str, float] | None:
-    """Figures of the member that lies there, if it came of just these data and settings."""
-    try:
-        _, meta = checkpoint.load(path)
-    except InputError:  # not there, or damaged
-        return None
-    return meta["figures"] if meta.get("identity") == identifies else None
 
 
 def _train_mixtures(work: Work, member: GmmParams) -> dict[str, float]:
@@ -173,20 +163,19 @@ def _train_mixtures(work: Work, member: GmmParams) -> dict[str, float]:
     if work.setup.accelerator.is_main_process:
         frames = [lfcc(stored.waveform(name)) for name in track(train_rows.utterances, f"{work.place.name}: LFCC")]
         log.info("%s: fitting a common mixture and %d sources", work.place.name, len(sources))
-        mixtures = SourceMixtures.fit(frames, train_rows.labels, member, work.seed)
-        named = [int(mixtures.score(lfcc(stored.waveform(name))).argmax()) for name in dev.utterances]
-        figures = {"dev/error": float(np.mean(np.array(named) != dev.labels))}
+        mixtures = Mixtures.fit(frames, train_rows.labels, member, work.seed)
+        named = outputs_of(mixtures, work.setup, dev.utterances).logits.argmax(1)
+        figures = {"dev/error": float(np.mean(named != dev.labels))}
         work.save(mixtures, member, sources, figures)
-    work.setup.accelerator.wait_for_everyone()
-    return figures
+    return gather_object([figures])[0]  # of the first process; the others waited for it
 
 
-def _train_network(work: Work, member: AasistParams | ConformerParams) -> dict[str, float]:
+def _train_network(work: Work, member: BackendParams) -> dict[str, float]:
     """Real Emphasis, then Fake Dispersion from its weights; write `place`.safetensors and .csv, return the best row."""
     setup, seed, trials, sources = work.setup, work.seed, work.trials, work.trials.sources()
     width, (train_rows, dev) = setup.clips_of(member).width, work.rows(sources)
     torch.manual_seed(seed)
-    emphasised = Tracer(width, member, 2)
+    emphasised = Classifier(width, member, 2)
     if setup.tracer.emphasis.enabled:
         speech, both = (Rows.by_key(trials.with_bonafide(split)) for split in ("train", "dev"))
         if not (speech.labels.any() and both.labels.any()):
@@ -196,7 +185,7 @@ def _train_network(work: Work, member: AasistParams | ConformerParams) -> dict[s
         task = TracerTask(Network(emphasised, member), setup, seed, speech, both)
         _run(Emphasis(emphasised, setup.tracer.emphasis), task, work, "emphasis")
     torch.manual_seed(seed + 1)  # whether or not the first stage ran just now
-    network, pairs = Tracer(width, member, len(sources)), count_pairs(train_rows, sources, setup.tracer)
+    network, pairs = Classifier(width, member, len(sources)), count_pairs(train_rows, sources, setup.tracer)
     network.backend.load_state_dict(emphasised.backend.state_dict())
     objective = Dispersion(network, setup.tracer.dispersion, pairs)
     task = TracerTask(Network(network, member), setup, seed, train_rows, dev, pairs)

@@ -64,13 +64,11 @@ def _trace(verdict: Verdict) -> str:
 
 
 def _weigh(evidence: Evidence) -> str:
-    waveform, spectrum = evidence.by_view["waveform"], evidence.by_view["spectrogram"]
-    first, second = ("waveform", "spectrogram") if abs(waveform) >= abs(spectrum) else ("spectrogram", "waveform")
-    changes = {view: f"{-loss:+.2f}" for view, loss in evidence.by_view.items()}
-    return (
-        f"The {first} branch weighed more: without it this window's score of {evidence.score:+.2f} changes by {changes[first]}, "
-        f"without the {second} branch by {changes[second]}."
-    )
+    if len(evidence.by_member) == 1:
+        return f"This window's score is {evidence.score:+.2f}."
+    ranked = sorted(evidence.by_member.items(), key=lambda item: -abs(item[1]))
+    said = ", ".join(f"{name} {share:+.2f}" for name, share in ranked)
+    return f"The members add to this window's score of {evidence.score:+.2f}: {said}; below 0 speaks for a spoof."
 
 
 def _facts(verdict: Verdict) -> list[tuple[str, Any]]:
@@ -130,22 +128,20 @@ def draw_timeline(verdict: Verdict, recording: Recording) -> Figure:
 
 @mpl.rc_context({**STYLE, "axes.grid": False})
 def draw_evidence(evidence: Evidence) -> Figure:
-    """Magnitude and, of a CQT, phase, and the losses over time and over bins, of one window on one time axis."""
-    figure, shown = Figure(figsize=(11, 7.6), layout="constrained"), list(zip(("magnitude", "phase"), evidence.spectrogram, strict=False))
-    *spectra, by_bin, by_time = figure.subplots(len(shown) + 2, 1, sharex=True, height_ratios=[*[2] * (len(shown) + 1), 0.9])
-    seconds, bins = len(evidence.waveform) / SAMPLE_RATE, evidence.spectrogram.shape[1]
-    place = {"aspect": "auto", "origin": "lower", "extent": (0, seconds, 0, bins), "interpolation": "nearest"}
-    for axes, (name, values) in zip(spectra, shown, strict=True):
-        low, high = (-np.pi, np.pi) if name == "phase" else np.percentile(values, [1, 99.5])
-        axes.imshow(values, cmap="twilight" if name == "phase" else "magma", vmin=low, vmax=high, **place)
-    top = max(np.abs(evidence.by_bin).max(), 1e-12)
-    by_bin.imshow(evidence.by_bin, cmap="RdBu", vmin=-top, vmax=top, **place)
+    """Level, and the losses over time and over bands, of one window on one time axis."""
+    figure = Figure(figsize=(11, 6.2), layout="constrained")
+    level, by_band, by_time = figure.subplots(3, 1, sharex=True, height_ratios=[2, 2, 0.9])
+    seconds, values = len(evidence.waveform) / SAMPLE_RATE, evidence.spectrogram
+    place = {"aspect": "auto", "origin": "lower", "extent": (0, seconds, 0, SAMPLE_RATE / 2000), "interpolation": "nearest"}
+    low, high = np.percentile(values, [1, 99.5])
+    level.imshow(values, cmap="magma", vmin=low, vmax=high, **place)
+    top = max(np.abs(evidence.by_band).max(), 1e-12)
+    by_band.imshow(evidence.by_band, cmap="RdBu", vmin=-top, vmax=top, **place)
     moments = len(evidence.by_time)
     colours = np.where(evidence.by_time > 0, BLUE, RED)
     by_time.bar((np.arange(moments) + 0.5) * seconds / moments, evidence.by_time, width=0.9 * seconds / moments, color=colours)
     by_time.axhline(0, color=GREY, lw=0.8)
-    for axes, name in zip((*spectra, by_bin), (*(name for name, _ in shown), "loss by band"), strict=True):
-        axes.set_yticks(list(evidence.hertz), list(evidence.hertz.values()), fontsize=8)
-        axes.set_ylabel(f"{name}\nHz")
+    level.set(ylabel="level\nkHz")
+    by_band.set(ylabel="loss by band\nkHz")
     by_time.set(ylabel="loss", xlabel="seconds in the window")
     return figure
