@@ -86,11 +86,12 @@ def tracer(chosen: argparse.Namespace) -> str:
     runs = {f"seed {seed}": (f"seed={seed}",) for seed in chosen.seeds}
     if not chosen.no_ablations:
         runs |= {name: (f"seed={chosen.seeds[0]}", *sets) for name, sets in TRACER.items()}
-    folders = [prepare(chosen.output, f"tracer {name}", chosen.corpus, (*NO_COPIES, *sets)) for name, sets in runs.items()]
+    cheap = (*NO_COPIES, "detector.members.wavespec=null", "detector.members.linear=null")  # detection is not looked at
+    folders = [prepare(chosen.output, f"tracer {name}", chosen.corpus, (*cheap, *sets)) for name, sets in runs.items()]
     other = None
     if not chosen.no_ablations:
         corpus = realset_tracing.hold_out_origins(chosen.corpus, chosen.output / "held-out-origins")
-        other = prepare(chosen.output, "tracer held out origins", corpus, (*NO_COPIES, f"seed={chosen.seeds[0]}"))
+        other = prepare(chosen.output, "tracer held out origins", corpus, (*cheap, f"seed={chosen.seeds[0]}"))
     reproduce([*folders, *([other] if other else [])], "precompute_cqt", "fit_ensemble", chosen.parallel)
     count = len(chosen.seeds)
     named = dict(zip(runs, folders, strict=True))

@@ -170,6 +170,8 @@ def test_repeats_are_whole_passes_each_drawn_anew(balance):
 
 def test_sources_are_drawn_alike_where_that_is_asked_for():
     table = rows(12, 0, 20).assign(source=[None] * 12 + ["often"] * 17 + ["rare"] * 2 + ["once"])
+    unnamed = drawn(table.assign(source=None), balance=True, sources_alike=True)
+    assert sum(not label for *_, label in unnamed) == 12
     owner = dict(zip(table["utterance_id"], table["source"], strict=True))
     counts = Counter(owner[name] for name, _, label in drawn(table, balance=True, sources_alike=True) if not label)
     assert counts == {"often": 4, "rare": 4, "once": 4}

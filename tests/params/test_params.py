@@ -247,6 +247,13 @@ def test_sections_of_the_first_layout_are_told_where_they_stand_now():
         assert explain({old: {"epochs": 3}}) == f"own.yaml: {old}: is called {new} now"
 
 
+def test_a_member_has_a_name_that_names_a_file_and_a_kind():
+    for name in ("r.1", "a/b", "conditions"):
+        assert f"{name!r} names no file" in explain({"detector": {"members": {name: {"network": {"kind": "resnet"}}}}})
+        assert f"{name!r} names no file" in explain({"tracer": {"members": {name: {"kind": "resnet"}}}})
+    assert "mine lacks network.kind: wavespec, resnet" in explain({"detector": {"members": {"mine": {"training": {"epochs": 3}}}}})
+
+
 def test_what_a_detector_s_network_reads_is_no_front_end():
     assert "network.reads front_end is the tracer's" in explain(of_wavespec(network={"kind": "resnet", "reads": "front_end"}))
     assert "reads cqt, linear or lfcc" in explain(of_wavespec(network={"kind": "conformer"}))

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def test_all_of_dev_and_eval_is_scored_once_and_a_sample_of_train(done, protocol
 def test_score_files_say_which_way_is_up_and_which_detector_made_them(done):
     for path in (done / SCORES).glob("*.parquet"):
         assert read_metadata(path)["orientation"] == "cm_score: higher = more bona fide"
-        assert all(len(read_metadata(path)[f"detector {name}"]) == 64 for name in ("wavespec", "linear", "lfcc_gmm"))
+        made = json.loads(read_metadata(path)["detectors"])
+        assert {name: len(digest) for name, digest in made.items()} == {"wavespec": 64, "linear": 64, "lfcc_gmm": 64}
 
 
 @pytest.mark.parametrize("member", ["wavespec", "linear", "lfcc_gmm"])
@@ -116,6 +118,14 @@ def test_scores_of_another_detector_are_made_anew(trained, tiny):
     stages.run("score_detector", tiny, trained)
     after = means(read_scores(trained / SCORES))
     np.testing.assert_allclose(after, before + 2, atol=1e-5)
+
+
+def test_a_member_that_is_left_out_is_in_no_score_any_more(trained, change):
+    settings = change(detector={"members": {"linear": None}})
+    stages.run("score_detector", settings, trained)
+    shutil.rmtree(trained / "artifacts/ensemble")
+    assert list(read_scores(trained / SCORES).scores) == ["wavespec", "lfcc_gmm"]
+    assert set(stages.run("fit_ensemble", settings, trained)) >= {"weight/detector/wavespec", "weight/detector/lfcc_gmm"}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Shapes: N utterances, W windows, K members, E embedding of all of them. Orientat
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from earmark import InputError
 from earmark.storage.files import write_json
 
+log = logging.getLogger(__name__)
 Floats = NDArray[np.float64]
 FILE, SCORES, DETECTORS = "detection.json", "scores.parquet", "detectors.parquet"  # in the stage's folder
 
@@ -48,7 +50,10 @@ class Fusion:
         centres = {name: float(values.mean()) for name, values in scores.items()}
         spreads = {name: max(float(values.std()), 1e-12) for name, values in scores.items()}
         columns = np.stack([(values - centres[name]) / spreads[name] for name, values in scores.items()], axis=1)
-        return cls(dict(zip(scores, _regress(columns, is_bonafide).tolist(), strict=True)), centres, spreads, norms)
+        weights = dict(zip(scores, _regress(columns, is_bonafide).tolist(), strict=True))
+        if idle := [name for name, weight in weights.items() if weight <= 0]:
+            log.warning("on dev %s adds nothing to what the other members say: it counts for 0", ", ".join(idle))
+        return cls(weights, centres, spreads, norms)
 
     def fuse(self, scores: Mapping[str, Floats]) -> Floats:
         """(N,) or (W,) scores by member → fused ones. Errors: InputError when a member's are lacking."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from earmark.params import GmmParams
 
+AT_ONCE = 20_000  # frames that are looked at together
 NAMES = ("weights", "variances", "common", "means")
 
 
@@ -59,10 +60,13 @@ class Mixtures(nn.Module):
 
     def _adapt(self, frames: Tensor, relevance: float) -> Tensor:
         """(F, 60) → (C, 60) means moved towards the frames, the more the more frames a component explains."""
-        frames, common = frames.double(), self._own("common")
-        share = self._log_densities(frames[None], common[None])[0, :, 0].softmax(1)
-        count = share.sum(0)[:, None]
-        mean = (share.T @ frames) / count.clamp_min(1e-12)
+        common = self._own("common")
+        count, total = common.new_zeros(len(common), 1), torch.zeros_like(common)
+        for part in frames.split(AT_ONCE):
+            share = self._log_densities(part.double()[None], common[None])[0, :, 0].softmax(1)
+            count += share.sum(0)[:, None]
+            total += share.T @ part.double()
+        mean = total / count.clamp_min(1e-12)
         return (count * mean + relevance * common) / (count + relevance)
 
     def _log_densities(self, frames: Tensor, means: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def _pretrained_configuration(params: Wav2Vec2Params, layers: int) -> Configurat
         raise InputError(f"pretrained: {params.pretrained} is neither a folder nor reachable on the hub ({error})") from error
     if config.num_hidden_layers < layers:
         raise InputError(
-            f"{params.pretrained} has {config.num_hidden_layers} layers, no layer {layers}: lower wavespec.encoder.taps or front_end.layer"
+            f"{params.pretrained} has {config.num_hidden_layers} layers, no layer {layers}: lower network.encoder.taps or front_end.layer"
         )
     return Configuration.of(config.to_dict())
 

@@ -1,6 +1,7 @@
 """Settings of back ends, which detector and tracer share."""
 
-from typing import Literal
+import re
+from typing import Any, Literal
 
 from pydantic import model_validator
 
@@ -68,3 +69,13 @@ class GmmParams(Section):
     components: int = setting(128, "ours", "Gaussians of a mixture", ge=1)
     relevance: float = setting(16.0, "port", "frames' worth of the common mixture kept in a source's", gt=0)
     frames: int = setting(120_000, "ours", "frames that the common mixture is fitted on, drawn at random", ge=1000)
+
+
+def present(members: Any) -> Any:
+    """Members that are not null, as a before-validator. Errors: ValueError on a name that is no file's."""
+    if not isinstance(members, dict):
+        return members
+    for name in members:
+        if not re.fullmatch("[A-Za-z0-9_-]+", str(name)) or name == "conditions":  # a packaged model has a file of that name beside them
+            raise ValueError(f"a member is called by letters, digits, - and _, and not conditions: {name!r} names no file")
+    return {name: member for name, member in members.items() if member is not None}

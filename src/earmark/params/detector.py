@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from earmark.params.backends import AasistParams, ConformerParams, GmmParams, ResNetParams
+from earmark.params.backends import AasistParams, ConformerParams, GmmParams, ResNetParams, present
 from earmark.params.section import Section, setting
 from earmark.params.training import TrainingParams
 
@@ -110,11 +110,6 @@ class DetectorMemberParams(Section):
     augmentation: AugmentationParams = AugmentationParams()
     training: TrainingParams = TrainingParams()
 
-    @field_validator("network", mode="before")
-    @classmethod
-    def _of_the_paper(cls, network: Any) -> Any:
-        return {"kind": "wavespec"} | network if isinstance(network, dict) else network
-
     @model_validator(mode="after")
     def _reads_a_view(self):
         if getattr(self.network, "reads", "") == "front_end":
@@ -135,7 +130,13 @@ class DetectorParams(Section):
     @field_validator("members", mode="before")
     @classmethod
     def _left_out(cls, members: Any) -> Any:
-        return {name: member for name, member in members.items() if member is not None} if isinstance(members, dict) else members
+        found = present(members)
+        for name, member in found.items() if isinstance(found, dict) else ():
+            if isinstance(member, dict) and isinstance(network := member.get("network", {}), dict) and "kind" not in network:
+                if name != "wavespec":
+                    raise ValueError(f"{name} lacks network.kind: wavespec, resnet, aasist, conformer or lfcc_gmm")
+                found[name] = member | {"network": {"kind": "wavespec"} | network}
+        return found
 
 
 class ScoringParams(Section):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from earmark.params.backends import AasistParams, ConformerParams, GmmParams, ResNetParams
+from earmark.params.backends import AasistParams, ConformerParams, GmmParams, ResNetParams, present
 from earmark.params.detector import Wav2Vec2Params
 from earmark.params.section import Section, setting
 from earmark.params.training import TrainingParams
@@ -85,7 +85,7 @@ class TracerParams(Section):
     @field_validator("members", mode="before")
     @classmethod
     def _left_out(cls, members: Any) -> Any:
-        return {name: member for name, member in members.items() if member is not None} if isinstance(members, dict) else members
+        return present(members)
 
 
 class EnsembleParams(Section):

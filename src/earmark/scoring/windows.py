@@ -1,5 +1,6 @@
 """Scoring of whole utterances with the detector's members. Shapes: N utterances, W windows, E embedding."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ def score_detector(
         network, meta = load_detector(path)
         refuse_other_params(meta, {"audio": audio, "cqt": cqt}, path)
         networks[name] = network.to(runner.device)
-    marks = {f"detector {name}": file_digest(path) for name, path in paths.items()} | {"orientation": ORIENTATION}
+    marks = {"detectors": json.dumps({name: file_digest(path) for name, path in paths.items()}), "orientation": ORIENTATION}
 
     def make(part: pd.DataFrame) -> pd.DataFrame:
         columns = [part[["utterance_id"]].reset_index(drop=True)]

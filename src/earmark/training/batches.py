@@ -32,8 +32,10 @@ def _balanced(rows: pd.DataFrame, training: TrainingParams, rng: np.random.Gener
     parts = [rng.permutation(np.flatnonzero(bonafide))]
     for chosen, size in ((~bonafide & made, copies), (~bonafide & ~made, count - copies)):
         numbers = np.flatnonzero(chosen)
-        alike = training.sources_alike and size
-        parts.append(_by_source(numbers, rows["source"].to_numpy()[numbers], size, rng) if alike else _cycle(numbers, size, rng))
+        if training.sources_alike and size:
+            parts.append(_by_source(numbers, rows["source"].fillna("-").to_numpy()[numbers], size, rng))
+        else:
+            parts.append(_cycle(numbers, size, rng))
     return rng.permutation(np.concatenate(parts))
 
 

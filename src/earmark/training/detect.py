@@ -82,7 +82,7 @@ class DetectorTask:
         self.micro_batches = self.accelerator.num_processes * self.training.accumulation
         if self.training.batch_size % self.micro_batches or self.training.batch_size < 2 * self.micro_batches:
             raise InputError(
-                f"training.batch_size {self.training.batch_size} must be a multiple of, and at least twice, "
+                f"training.batch_size {self.training.batch_size} of a detector's member must be a multiple of, and at least twice, "
                 f"processes × training.accumulation = {self.micro_batches}"
             )
         if self.steps(0) < 1:
@@ -204,9 +204,12 @@ def _count(work: Work, params: GmmParams) -> dict[str, float]:
             rows = rows[~rows["copied"].astype(bool)]
         frames = [lfcc(work.stored.waveform(name)) for name in track(list(rows["utterance_id"]), f"{work.place.name}: LFCC")]
         network = MixtureDetector(params, Mixtures.fit(frames, (rows["key"] == "bonafide").to_numpy(int), params, work.seed))
+        network.to(work.accelerator.device)
         scored = score(network, work.stored, work.dev, work.audio, work.cqt, work.scoring_batch, work.accelerator)
         figures = {"dev/eer": _eer(scored["cm_score"].to_numpy(), (work.dev["key"] == "bonafide").to_numpy())}
         work.save(network, figures)
+        for left in (".csv", ".state.safetensors"):  # of a network that had this name
+            work.place.with_suffix(left).unlink(missing_ok=True)
     return gather_object([figures])[0]  # of the first process; the others waited for it
 
 
