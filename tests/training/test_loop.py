@@ -148,7 +148,9 @@ def test_a_corrupt_checkpoint_is_named(workspace, tiny, size):
 
 
 def test_a_batch_that_cannot_be_divided_or_filled_is_refused(workspace, change):
-    with pytest.raises(InputError, match=r"training\.batch_size 4 must be a multiple of, and at least twice, .* = 3"):
+    with pytest.raises(
+        InputError, match=r"training\.batch_size 4 of a detector's member must be a multiple of, and at least twice, .* = 3"
+    ):
         train(change(training={"accumulation": 3}), workspace)
     with pytest.raises(InputError, match=r"train has 21 utterances, fewer than training\.batch_size 64"):
         train(change(training={"batch_size": 64}), workspace)
