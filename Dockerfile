@@ -36,8 +36,8 @@ RUN useradd --uid 1000 --no-create-home --home-dir /scratch earmark \
     && ln -s /opt/earmark/bin/earmark /opt/earmark/bin/torchrun /opt/earmark/bin/dvc /usr/local/bin/
 COPY requirements-image.lock /usr/local/share/earmark/requirements.lock
 # All of the lock in one layer, compiled: below a read-only root no start could keep what it compiles.
-ARG UV_CACHE_DIR=/root/.cache/uv
-RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,target=/root/.cache/uv \
+ARG UV_CACHE_DIR=/var/cache/uv
+RUN --mount=type=bind,from=tools,source=/tools,target=/tools --mount=type=cache,target=/var/cache/uv \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt --mount=type=secret,id=uv,target=/etc/uv/uv.toml \
     export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt UV_LINK_MODE=copy VIRTUAL_ENV=/opt/earmark TMPDIR=$(mktemp -d -p /tmp) \
     && /tools/bin/uv venv --python python3 /opt/earmark \

@@ -11,7 +11,7 @@ from earmark import stages
 from earmark.cli.options import PARAMS, Assignments, ParamsFile, Presets, load_settings
 
 Shard = Annotated[str, typer.Option("--shard", help="i/n: the i-th of n workers that share this stage")]
-Member = Annotated[str, typer.Option("--member", help="train this member of the tracer alone; other workers train the others")]
+Member = Annotated[str, typer.Option("--member", help="train this member alone; other workers train the others")]
 
 
 def params(
